@@ -1,0 +1,9 @@
+//! jadegate answers questions about a person's integrity score without showing the score.
+//!
+//! The modules stand in the order of their dependencies: a file uses only what is declared above
+//! it. `tests/it/tidy.rs` holds that wall.
+
+pub mod clock;
+pub mod code;
+pub mod entropy;
+pub mod text;

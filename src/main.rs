@@ -1,0 +1,3 @@
+//! The `jadegate` command.
+
+fn main() {}
