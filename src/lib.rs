@@ -7,3 +7,6 @@ pub mod clock;
 pub mod code;
 pub mod entropy;
 pub mod text;
+
+pub mod person;
+pub mod record;
