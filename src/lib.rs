@@ -10,3 +10,14 @@ pub mod text;
 
 pub mod person;
 pub mod record;
+
+pub mod policy;
+pub mod prohibited;
+pub mod catalogue;
+pub mod model;
+pub mod score;
+pub mod city;
+pub mod scenario;
+pub mod party;
+pub mod access;
+pub mod policies;

@@ -1,0 +1,428 @@
+//! The whole set: what ships, and a test for each rule between its files.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::access::{Action, Condition, Role};
+use crate::catalogue::Category;
+use crate::party::PartyRole;
+use crate::scenario::Question;
+
+/// The shipped files, changed: in each named file the first `from` becomes `to`.
+fn edited(edits: &[(&str, &str, &str)]) -> BTreeMap<String, Vec<u8>> {
+    let mut files = shipped();
+    for (name, from, to) in edits {
+        let text = String::from_utf8(files.remove(*name).unwrap()).unwrap();
+        assert!(text.contains(from), "{name} does not say {from}");
+        files.insert((*name).to_owned(), text.replacen(from, to, 1).into_bytes());
+    }
+    files
+}
+
+fn set(edits: &[(&str, &str, &str)]) -> PolicySet {
+    PolicySet::parse(edited(edits)).unwrap_or_else(|m| panic!("{m}"))
+}
+
+fn check(edits: &[(&str, &str, &str)], want: &[(&str, &str)]) {
+    let mistakes = PolicySet::parse(edited(edits)).err().unwrap_or_default();
+    let said: Vec<_> = mistakes.iter().map(|m| (m.file.as_str(), m.what.as_str())).collect();
+    assert_eq!(said, want, "{mistakes}");
+}
+
+const MODEL: &str = "models/yuxi-2026.toml";
+
+#[test]
+fn the_shipped_set_is_a_whole_city() {
+    let set = set(&[]);
+    let categories: BTreeSet<_> = set.catalogue.iter().map(|i| i.category).collect();
+    assert_eq!(categories.len(), Category::ALL.len());
+    assert!(set.catalogue.len() >= 40 && set.scenarios.len() >= 10);
+    assert!(set.catalogue.iter().all(|i| i.legal_basis.is_some() && i.name.is_some()));
+    let of = |role| set.parties.values().filter(move |p| p.roles.contains(&role));
+    assert!(of(PartyRole::Registrar).count() == 1 && of(PartyRole::Department).count() > 1);
+    assert!(of(PartyRole::Merchant).filter(|p| !p.roles.contains(&PartyRole::Provider)).count() > 1);
+    let shared = |s: &&Scenario| s.parties.len() == 2 && s.uses_max >= 200 && s.question == Question::ScoreAtLeast(600);
+    assert!(set.scenarios.values().any(|s| shared(&s)));
+    assert!(set.scenarios.values().any(|s| s.question == Question::GradeNamed));
+    let one_a_person = set.scenarios.values().filter(|s| s.one_a_person);
+    assert!(one_a_person.filter(|s| s.parties.iter().any(|p| p.as_str() == "yx-startup-park")).count() > 1);
+    assert_eq!(set.model().id, set.city.model);
+    assert_eq!(set.model_file("yuxi-2026"), set.file(MODEL));
+}
+
+/// Base 500, both directions, and each grade within reach (Articles 12 and 13).
+#[test]
+fn every_grade_of_the_shipped_model_is_within_reach() {
+    let set = set(&[]);
+    let model = set.model();
+    assert_eq!((model.base, model.floor, model.ceiling), (500, 0, 1000));
+    let reach = |dimension: &crate::model::Dimension, up: bool| {
+        let rules = model.rules.values().filter(|r| r.dimension == dimension.code && (r.points > 0) == up);
+        let sum: i64 = rules.map(|r| r.cap.unwrap_or(r.points.abs())).sum();
+        sum.min(if up { dimension.max_gain } else { dimension.max_loss })
+    };
+    let gains: i64 = model.dimensions.values().map(|d| reach(d, true)).sum();
+    let losses: i64 = model.dimensions.values().map(|d| reach(d, false)).sum();
+    let grades: Vec<_> =
+        [500 - losses, 500, 500 + gains / 4, 500 + gains].map(|score| model.grade(score).as_str()).to_vec();
+    assert_eq!(grades, ["insufficient", "fair", "good", "excellent"]);
+    for dimension in model.dimensions.values() {
+        assert_eq!(reach(dimension, true), dimension.max_gain, "{}: a gain that nobody can have", dimension.code);
+    }
+}
+
+#[test]
+fn the_shipped_rules_give_each_action_to_its_role_alone() {
+    let set = set(&[]);
+    let role_of = |action| match action {
+        Action::Ask => vec![Role::Merchant, Role::Department],
+        Action::Report => vec![Role::Provider],
+        Action::Register => vec![Role::Registrar],
+        Action::ReadOwn | Action::Consent | Action::Revoke | Action::MakeCode => vec![Role::Person],
+        Action::ReadLog | Action::OpenCase | Action::ConfirmCase | Action::LookUp => vec![Role::Officer],
+    };
+    let condition_of = |action| match action {
+        Action::Ask => Some(Condition::ScenarioNamesParty),
+        Action::Report => Some(Condition::IndicatorNamesProvider),
+        Action::ReadOwn | Action::Consent | Action::Revoke | Action::MakeCode => Some(Condition::OwnData),
+        Action::ConfirmCase => Some(Condition::AnotherOfficer),
+        Action::LookUp => Some(Condition::OpenCase),
+        Action::Register | Action::ReadLog | Action::OpenCase => None,
+    };
+    for (_, action) in Action::ALL {
+        for (_, role) in Role::ALL {
+            let permitted = set.access.permit(&[role], action, &|c| Some(c) == condition_of(action)).is_some();
+            assert_eq!(permitted, role_of(action).contains(&role), "{role:?} {action:?}");
+            let without = set.access.permit(&[role], action, &|c| Some(c) != condition_of(action)).is_some();
+            assert_eq!(
+                without,
+                permitted && condition_of(action).is_none(),
+                "{role:?} {action:?} without its condition"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_the_law_names_is_prohibited_in_both_languages() {
+    let set = set(&[]);
+    for word in [
+        "religion",
+        "Religion",
+        "宗教信仰",
+        "genes",
+        "基因",
+        "fingerprints",
+        "指纹",
+        "blood_type",
+        "bloodType",
+        "血型",
+        "illness",
+        "疾病",
+        "病史",
+        "medical-history",
+        "income",
+        "收入",
+        "face",
+    ] {
+        assert!(set.prohibited.finds(word).is_some(), "{word}");
+    }
+    for word in [
+        "id",
+        "provider",
+        "indicator",
+        "person",
+        "occurred_on",
+        "valid_until",
+        "quantity",
+        "consent_ref",
+        "detail",
+        "id_type",
+        "id_number",
+        "name",
+        "born_on",
+        "resident",
+        "full_capacity",
+    ] {
+        assert!(set.prohibited.finds(word).is_none(), "{word} is a field of every record");
+    }
+}
+
+#[test]
+fn names_and_legal_bases_are_asked_for() {
+    let name = "name = { zh = \"职称\", en = \"Professional title\" }\n";
+    check(&[("catalogue.toml", name, "")], &[("catalogue.toml", "indicator without `name`")]);
+    check(
+        &[("catalogue.toml", "legal_basis", "legal_bases")],
+        &[
+            ("catalogue.toml", "indicator without `legal_basis`"),
+            ("catalogue.toml", "unknown field `legal_bases` in indicator"),
+        ],
+    );
+    check(&[(MODEL, "name = { zh = \"信用良好\", en = \"Good\" }\n", "")], &[(MODEL, "grade without `name`")]);
+}
+
+#[test]
+fn a_prohibited_item_in_the_catalogue_is_told_at_its_place() {
+    let files = edited(&[("catalogue.toml", "code = \"education-record\"", "code = \"blood-type\"")]);
+    let mistakes = PolicySet::parse(files.clone()).unwrap_err();
+    let at = String::from_utf8(files["catalogue.toml"].clone()).unwrap().find("\"blood-type\"").unwrap();
+    let said: Vec<_> = mistakes.iter().map(|m| (m.span.clone(), m.what.split(':').next().unwrap())).collect();
+    assert_eq!(said, [(at..at + 12, "prohibited-item")], "{mistakes}");
+}
+
+/// Few cuts, first half.
+#[test]
+fn questions_use_the_few_cuts_and_no_grade_tells_more() {
+    let no_grade = "the cut 700 is no grade's `min` in the model in force, \"yuxi-2026\"";
+    let files = edited(&[("city.toml", "[600, 800]", "[600, 700, 800]")]);
+    assert_eq!(PolicySet::parse(files).unwrap_err().iter().map(|m| m.what.as_str()).collect::<Vec<_>>(), [no_grade]);
+    check(
+        &[("scenarios.toml", "question = { score_at_least = 600 }", "question = { score_at_least = 613 }")],
+        &[("scenarios.toml", "it asks about 613")],
+    );
+    check(
+        &[("scenarios.toml", "question = { grade_at_least = \"good\"", "question = { grade_at_least = \"fair\"")],
+        &[("scenarios.toml", "it asks about the grade \"fair\", which begins at 500")],
+    );
+    check(
+        &[("scenarios.toml", "question = { grade_at_least = \"good\"", "question = { grade_at_least = \"goood\"")],
+        &[("scenarios.toml", "the model in force has no grade \"goood\"")],
+    );
+    let finer = "min = 800\n\n[[grade]]\ncode = \"better\"\nname = { zh = \"更好\", en = \"Better\" }\nmin = 700";
+    check(&[(MODEL, "min = 800", finer)], &[(MODEL, "the grade \"better\" begins at 700, which is no cut")]);
+}
+
+/// Few cuts, second half.
+#[test]
+fn who_asks_may_report_one_fixed_step_only() {
+    let bike = "roles = [\"merchant\"]";
+    let wanted = |why: &str, code: &str| {
+        format!("\"yx-bike\" provides \"{code}\", {why}, while its organisation \"yx-bike\" asks as \"yx-bike\"")
+    };
+    let provides = |code: &str, from: &str, more: &str| {
+        let head = format!("code = \"{code}\"");
+        let files = edited(&[("parties.toml", bike, "roles = [\"merchant\", \"provider\"]")]);
+        let text = String::from_utf8(files["catalogue.toml"].clone()).unwrap();
+        let at = text.find(&head).unwrap();
+        let changed =
+            format!("{}{}", &text[..at], text[at..].replacen(from, &format!("providers = [\"yx-bike\"]{more}"), 1));
+        let files = files
+            .into_iter()
+            .map(|(n, b)| if n == "catalogue.toml" { (n, changed.clone().into_bytes()) } else { (n, b) });
+        let mistakes = PolicySet::parse(files.collect()).err().unwrap_or_default();
+        mistakes.iter().map(|m| m.what.clone()).collect::<Vec<_>>()
+    };
+    let steps = "in the model \"yuxi-2026\" its records give more than one fixed step";
+    // `latest` with one weight: one step
+    assert_eq!(provides("telecom-arrears", "providers = [\"yx-telecom\"]", ""), Vec::<String>::new());
+    assert_eq!(
+        provides("rental-contract-kept", "providers = [\"yx-rental-association\"]", ""),
+        [wanted(steps, "rental-contract-kept")]
+    );
+    let quantity = wanted("its records carry a quantity of time", "shared-vehicle-misuse");
+    assert_eq!(provides("shared-vehicle-misuse", "providers = [\"yx-mobility-association\"]", ""), [quantity]);
+    let quantity = wanted("its records carry a quantity of month", "telecom-arrears");
+    assert_eq!(provides("telecom-arrears", "providers = [\"yx-telecom\"]", "\nunit = \"month\""), [quantity]);
+    // another party of the same organisation is no way round it
+    let group = "organisation = \"bike-group\"";
+    let same = [
+        ("parties.toml", "organisation = \"yx-mobility-association\"", group),
+        ("parties.toml", "organisation = \"yx-bike\"", group),
+    ];
+    let what = "\"yx-mobility-association\" provides \"shared-vehicle-misuse\", its records carry a quantity of time, while its organisation \"bike-group\" asks as \"yx-bike\"";
+    check(&same, &[("catalogue.toml", what)]);
+    // a draft model that would open it does not load either
+    let mut files = shipped();
+    let draft = String::from_utf8(files[MODEL].clone())
+        .unwrap()
+        .replace("yuxi-2026", "draft")
+        .replace("points = -40\ncount = \"latest\"", "points = -40");
+    files.insert("models/draft.toml".into(), draft.into_bytes());
+    let mistakes = PolicySet::parse(files).unwrap_err();
+    assert_eq!(mistakes.iter().map(|m| m.file.as_str()).collect::<Vec<_>>(), ["catalogue.toml"], "{mistakes}");
+    assert!(mistakes.to_string().contains("in the model \"draft\""), "{mistakes}");
+}
+
+/// Incentives only, within a whole set; the cases are in scenario.rs.
+#[test]
+fn a_scenario_that_limits_people_keeps_the_set_from_loading() {
+    check(
+        &[("scenarios.toml", "category = \"pay-later\"", "category = \"medical-access-denial\"")],
+        &[("scenarios.toml", "`category` is \"medical-access-denial\", which limits people")],
+    );
+}
+
+#[test]
+fn files_agree_about_parties_indicators_and_models() {
+    check(
+        &[("scenarios.toml", "\"yx-power-bank\"", "\"yx-powerbank\"")],
+        &[("scenarios.toml", "no party has the id \"yx-powerbank\"")],
+    );
+    check(
+        &[("scenarios.toml", "\"yx-power-bank\"", "\"yx-court\"")],
+        &[("scenarios.toml", "the party \"yx-court\" has only the roles provider")],
+    );
+    check(
+        &[("catalogue.toml", "[\"yx-education\"]", "[\"yx-edu\"]")],
+        &[("catalogue.toml", "no party has the id \"yx-edu\"")],
+    );
+    check(
+        &[("catalogue.toml", "[\"yx-education\"]", "[\"yx-bus\"]")],
+        &[("catalogue.toml", "the party \"yx-bus\" has only the roles merchant")],
+    );
+    check(
+        &[(MODEL, "code = \"moral-model\"", "code = \"moral-models\"")],
+        &[(MODEL, "\"moral-models\" is not in the catalogue")],
+    );
+    check(
+        &[("city.toml", "model = \"yuxi-2026\"", "model = \"yuxi-2025\"")],
+        &[("city.toml", "no model has the id \"yuxi-2025\"")],
+    );
+    let mut files = shipped();
+    files.insert("models/copy.toml".into(), files[MODEL].clone());
+    let said = PolicySet::parse(files).unwrap_err().to_string();
+    assert!(said.contains("the id \"yuxi-2026\" is that of models/copy.toml too"), "{said}");
+}
+
+/// One mistake is told once: what could not be read is not called unknown elsewhere.
+#[test]
+fn a_mistake_in_one_file_makes_none_in_others() {
+    check(
+        &[("catalogue.toml", "category = \"honour\"", "category = \"honor\"")],
+        &[("catalogue.toml", "`category` is \"honor\"")],
+    );
+    check(
+        &[("parties.toml", "roles = [\"provider\"]", "roles = [\"supplier\"]")],
+        &[("parties.toml", "`roles` is \"supplier\"")],
+    );
+    // a party that may not ask does not make its organisation one that asks
+    check(
+        &[("scenarios.toml", "\"yx-power-bank\"", "\"yx-public-security\"")],
+        &[("scenarios.toml", "the party \"yx-public-security\" has only the roles provider, registrar")],
+    );
+    check(&[(MODEL, "base = 500", "base = \"500\"")], &[(MODEL, "`base` is a text")]);
+}
+
+#[test]
+fn mistakes_in_several_files_are_told_at_once_with_their_places() {
+    let files = edited(&[
+        ("access.toml", "role = \"merchant\"", "role = merchant"),
+        ("city.toml", "calls_burst = 800", "calls_burst = \"many\"\nspeed = 3"),
+        ("scenarios.toml", "one_a_person = false", "one_a_person = 0"),
+        ("scenarios.toml", "\"yx-bus\"", "\"yx-buss\""),
+    ]);
+    let mistakes = PolicySet::parse(files.clone()).unwrap_err();
+    let said: Vec<_> = mistakes.iter().map(|m| (m.file.as_str(), m.what.as_str())).collect();
+    assert_eq!(
+        said[1..],
+        [
+            ("city.toml", "`calls_burst` is a text"),
+            ("city.toml", "unknown field `speed` in limits"),
+            ("scenarios.toml", "`one_a_person` is a whole number"),
+            ("scenarios.toml", "no party has the id \"yx-buss\""),
+        ]
+    );
+    assert_eq!(said[0].0, "access.toml");
+    for m in mistakes.iter() {
+        let text = std::str::from_utf8(&files[&m.file]).unwrap();
+        let line = text.lines().nth(m.line - 1).unwrap();
+        let found = line.char_indices().nth(m.column - 1).map(|(i, _)| &line[i..]).unwrap();
+        assert!(text[m.span.start..].starts_with(found), "{m}");
+        assert!(!m.help.is_empty() && !m.expected.is_empty());
+    }
+    let bus = mistakes.iter().last().unwrap();
+    assert_eq!((bus.help.as_str(), bus.span.len()), ("did you mean \"yx-bus\"?", "\"yx-buss\"".len()));
+}
+
+#[test]
+fn a_key_said_twice_is_told_where_it_is_said_again() {
+    let mistakes =
+        PolicySet::parse(edited(&[("city.toml", "calls_burst = 800", "calls_burst = 800\ncalls_burst = 900")]))
+            .unwrap_err();
+    let files = edited(&[]);
+    let line =
+        std::str::from_utf8(&files["city.toml"]).unwrap().lines().position(|l| l.starts_with("calls_burst")).unwrap()
+            + 2;
+    assert_eq!(
+        mistakes.iter().map(|m| (m.line, m.column, m.what.as_str())).collect::<Vec<_>>(),
+        [(line, 1, "`calls_burst` is said twice")]
+    );
+}
+
+/// A broken line is told once, and what is missing because of it is not told at all.
+#[test]
+fn a_broken_line_hides_nothing_and_makes_no_others() {
+    let files = edited(&[
+        ("city.toml", "calls_burst = 800", "calls_burst = = 800"),
+        ("city.toml", "connections = 4096", "connections = 0"),
+        ("city.toml", "answer_floor_ms = 50", "answer_flor_ms = 50"),
+    ]);
+    let lines = std::str::from_utf8(&files["city.toml"]).unwrap().lines();
+    let place = |start: &str| lines.clone().position(|l| l.starts_with(start)).unwrap() + 1;
+    let mistakes = PolicySet::parse(files.clone()).unwrap_err();
+    let said: Vec<_> = mistakes.iter().map(|m| m.line).collect();
+    assert_eq!(said, [place("answer_flor_ms"), place("calls_burst"), place("connections")], "{mistakes}");
+}
+
+#[test]
+fn files_that_are_missing_or_unknown_or_no_text_are_told() {
+    let mut files = shipped();
+    let parties = files.remove("parties.toml").unwrap();
+    files.insert("partys.toml".into(), parties);
+    files.insert("access.toml".into(), b"\xff".to_vec());
+    files.insert("README.md".into(), b"\xff".to_vec());
+    files.remove(MODEL);
+    let mistakes = PolicySet::parse(files).unwrap_err();
+    let said: Vec<_> = mistakes.iter().map(|m| (m.file.as_str(), m.what.as_str())).collect();
+    let want = [
+        ("access.toml", "a byte that is no UTF-8"),
+        ("access.toml", "the file without `rule`"),
+        ("models/", "no model"),
+        ("parties.toml", "the file is missing"),
+        ("partys.toml", "an unknown file"),
+    ];
+    assert_eq!(said, want);
+}
+
+#[test]
+fn the_digest_is_over_every_byte_and_name() {
+    let digest = |files| PolicySet::parse(files).unwrap().digest;
+    let plain = digest(shipped());
+    assert_eq!(plain, digest(shipped()));
+    let mut other = shipped();
+    other.get_mut("access.toml").unwrap().push(b'\n');
+    let mut more = shipped();
+    more.insert("notes.md".into(), Vec::new());
+    assert!(plain != digest(other) && plain != digest(more));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever bytes stand in the files, the parser says mistakes or reads them, and never panics; every mistake has a place.
+    #[test]
+    fn mangled_files_never_panic(edits in prop::collection::vec((0usize..7, any::<prop::sample::Index>(), 0usize..6, prop::collection::vec(prop::sample::select(b"[]{}=\"'\n\\#.,0-aA\xe7\xff".to_vec()), 0..4)), 1..12)) {
+        let mut files = shipped();
+        for (file, at, cut, put) in edits {
+            let bytes = files.values_mut().nth(file).unwrap();
+            let at = at.index(bytes.len() + 1);
+            let end = (at + cut).min(bytes.len());
+            bytes.splice(at..end, put);
+            if bytes.is_empty() {
+                bytes.push(b'\n');
+            }
+        }
+        if let Err(mistakes) = PolicySet::parse(files) {
+            prop_assert!(!mistakes.is_empty());
+            for m in mistakes.iter() {
+                prop_assert!(m.line > 0 && m.column > 0);
+            }
+            let first = mistakes.iter().next().unwrap();
+            let shown = format!("{:?}", first.report());
+            prop_assert!(shown.contains(&first.file));
+        }
+    }
+}
