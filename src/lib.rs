@@ -21,3 +21,4 @@ pub mod scenario;
 pub mod party;
 pub mod access;
 pub mod policies;
+pub mod intake;
