@@ -22,3 +22,7 @@ pub mod party;
 pub mod access;
 pub mod policies;
 pub mod intake;
+
+pub mod authority;
+pub mod consent;
+pub mod disclosure;
