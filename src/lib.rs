@@ -26,3 +26,6 @@ pub mod intake;
 pub mod authority;
 pub mod consent;
 pub mod disclosure;
+
+pub mod keys;
+pub mod vault;

@@ -1,0 +1,161 @@
+//! The form of sealed bytes: `form (1), key version (4), nonce (12), ciphertext, tag (16)`.
+
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use zeroize::Zeroizing;
+
+use crate::entropy::{self, Entropy, EntropyError};
+use crate::keys::SecretKey;
+
+/// Where a sealed cell lies; the bytes open nowhere else.
+#[derive(Debug, Clone, Copy)]
+pub struct At<'a> {
+    /// The table's name.
+    pub table: &'a str,
+    /// The cell's key.
+    pub key: &'a [u8],
+    /// The cell's version.
+    pub version: u64,
+}
+
+/// Why bytes could not be sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// No randomness for the nonce.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// The content is larger than a cell.
+    #[error("a cell holds at most {CONTENT_BYTES_MAX} bytes, and this has {0}")]
+    TooLarge(usize),
+    /// The cipher refused.
+    #[error("the cipher refused to seal")]
+    Cipher,
+}
+
+const FORM: u8 = 1;
+const HEADER_BYTES: usize = 1 + 4 + NONCE_LEN;
+const TAG_BYTES: usize = 16;
+const LENGTH_BYTES: usize = 4;
+/// The most that one cell holds: 60 KiB.
+pub const CONTENT_BYTES_MAX: usize = 60 * 1024;
+
+/// The length of sealed bytes whose padded plaintext has this length.
+pub const fn sealed_bytes(padded: usize) -> usize {
+    HEADER_BYTES + padded + TAG_BYTES
+}
+
+/// The few lengths that plaintexts are padded to: powers of two, then the largest cell.
+fn padded_bytes(content: usize, room: usize) -> usize {
+    let needed = (content + LENGTH_BYTES).max(room).next_power_of_two();
+    if needed > 32 * 1024 { CONTENT_BYTES_MAX + LENGTH_BYTES } else { needed }
+}
+
+fn cipher(key: &SecretKey) -> Option<LessSafeKey> {
+    UnboundKey::new(&AES_256_GCM, key.bytes()).ok().map(LessSafeKey::new)
+}
+
+/// INVARIANT (the store is distrusted): what the sealed bytes are bound to.
+fn bound(at: At<'_>, part: &str, key_version: u32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + at.key.len());
+    for field in [b"jadegate cell 1".as_slice(), at.table.as_bytes(), part.as_bytes(), at.key] {
+        out.extend(u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
+        out.extend(field);
+    }
+    out.extend(at.version.to_be_bytes());
+    out.extend(key_version.to_be_bytes());
+    out
+}
+
+/// Seals `content`, padded to a length that has at least `room`.
+pub(super) fn seal(
+    key: &SecretKey,
+    key_version: u32,
+    at: At<'_>,
+    part: &str,
+    content: &[u8],
+    room: usize,
+    entropy: &dyn Entropy,
+) -> Result<Vec<u8>, SealError> {
+    if content.len() > CONTENT_BYTES_MAX {
+        return Err(SealError::TooLarge(content.len()));
+    }
+    let padded = padded_bytes(content.len(), room);
+    let mut plain = Zeroizing::new(Vec::with_capacity(padded + TAG_BYTES));
+    plain.extend(u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes());
+    plain.extend(content);
+    plain.resize(padded, 0);
+    let nonce = entropy::bytes::<NONCE_LEN>(entropy)?;
+    cipher(key)
+        .and_then(|cipher| {
+            let aad = Aad::from(bound(at, part, key_version));
+            cipher.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut *plain).ok()
+        })
+        .ok_or(SealError::Cipher)?;
+    let mut out = Vec::with_capacity(sealed_bytes(padded));
+    out.push(FORM);
+    out.extend(key_version.to_be_bytes());
+    out.extend(nonce);
+    out.extend(plain.iter());
+    Ok(out)
+}
+
+/// The version of the key that sealed these bytes, as they claim.
+pub(super) fn key_version(sealed: &[u8]) -> Option<u32> {
+    let (form, rest) = sealed.split_first()?;
+    let (version, _) = rest.split_first_chunk::<4>()?;
+    (*form == FORM).then(|| u32::from_be_bytes(*version))
+}
+
+/// Opens sealed bytes in this place; `None` for anything that was not sealed for it.
+pub(super) fn open(key: &SecretKey, at: At<'_>, part: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let version = key_version(sealed)?;
+    let (nonce, ciphertext) = sealed.get(5..)?.split_first_chunk::<NONCE_LEN>()?;
+    let mut bytes = Zeroizing::new(ciphertext.to_vec());
+    let aad = Aad::from(bound(at, part, version));
+    let opened = cipher(key)?.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut bytes).ok()?;
+    let (length, content) = opened.split_first_chunk::<LENGTH_BYTES>()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    Some(Zeroizing::new(content.get(..length)?.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SystemEntropy;
+
+    fn at<'a>(table: &'a str, key: &'a [u8], version: u64) -> At<'a> {
+        At { table, key, version }
+    }
+
+    // INVARIANT (the store is distrusted)
+    #[test]
+    fn sealed_bytes_open_in_their_own_place_only() {
+        let (key, entropy) = (SecretKey::new([1; 32]), SystemEntropy::new());
+        let sealed = seal(&key, 3, at("t", b"k", 1), "cell", b"content", 64, &entropy).unwrap();
+        assert_eq!(&**open(&key, at("t", b"k", 1), "cell", &sealed).unwrap(), b"content");
+        assert_eq!(key_version(&sealed), Some(3));
+        for elsewhere in [at("u", b"k", 1), at("t", b"l", 1), at("t", b"k", 2), at("tk", b"", 1)] {
+            assert!(open(&key, elsewhere, "cell", &sealed).is_none());
+        }
+        assert!(open(&key, at("t", b"k", 1), "entry", &sealed).is_none());
+        assert!(open(&SecretKey::new([2; 32]), at("t", b"k", 1), "cell", &sealed).is_none());
+        for i in 0..sealed.len() {
+            let mut bent = sealed.clone();
+            bent[i] ^= 1;
+            assert!(open(&key, at("t", b"k", 1), "cell", &bent).is_none(), "byte {i}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_few() {
+        let (key, entropy) = (SecretKey::new([1; 32]), SystemEntropy::new());
+        let lengths: std::collections::BTreeSet<usize> = (0..=CONTENT_BYTES_MAX)
+            .step_by(97)
+            .chain([CONTENT_BYTES_MAX])
+            .map(|n| seal(&key, 0, at("t", b"k", 1), "cell", &vec![0; n], 64, &entropy).unwrap().len())
+            .collect();
+        assert!(lengths.len() <= 11, "{lengths:?}");
+        assert!(lengths.iter().all(|n| *n < 64 * 1024));
+        let too_large = seal(&key, 0, at("t", b"k", 1), "cell", &vec![0; CONTENT_BYTES_MAX + 1], 64, &entropy);
+        assert_eq!(too_large, Err(SealError::TooLarge(CONTENT_BYTES_MAX + 1)));
+    }
+}
