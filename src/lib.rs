@@ -29,3 +29,5 @@ pub mod disclosure;
 
 pub mod keys;
 pub mod vault;
+pub mod attestation;
+pub mod access_log;
