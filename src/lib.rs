@@ -31,3 +31,5 @@ pub mod keys;
 pub mod vault;
 pub mod attestation;
 pub mod access_log;
+
+pub mod store;

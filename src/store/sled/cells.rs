@@ -1,0 +1,160 @@
+//! Reading and changing cells in sled's tree.
+//!
+//! sled shows a batch to readers as soon as it is applied, long before it is durable. Whoever acted on
+//! such a read without a commit of their own (a checkpoint that is served, a page that is shown) would
+//! act on what a power cut can still take back. So while the writer makes a group durable, `unsettled`
+//! holds the cells of that group as they were before, and readers see these; the group becomes visible
+//! in one step when it is durable. If it never does, it never becomes visible.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::{PoisonError, RwLock};
+
+use super::contain::contained;
+use super::layout::{Entry, decode, encode, piece_keys, table_prefix};
+use super::{SyncData, reach, reason};
+use crate::store::{Cell, Table};
+
+/// Cells by their key in the tree; `None` where there is none.
+pub(super) type Images = BTreeMap<Vec<u8>, Option<Cell>>;
+
+pub(super) struct Cells {
+    db: Option<sled::Db>,
+    unsettled: RwLock<Images>,
+}
+
+impl Cells {
+    pub(super) fn new(db: sled::Db) -> Self {
+        Self { db: Some(db), unsettled: RwLock::default() }
+    }
+
+    fn db(&self) -> Result<&sled::Db, String> {
+        self.db.as_ref().ok_or_else(|| "the store is closed".to_owned())
+    }
+
+    /// The durable cell under this key.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Cell>, String> {
+        // Held over the read, so that the writer cannot begin to change this cell, pieces and all.
+        let unsettled = self.unsettled.read().unwrap_or_else(PoisonError::into_inner);
+        match unsettled.get(key) {
+            Some(before) => Ok(before.clone()),
+            None => self.applied(key),
+        }
+    }
+
+    /// Up to `limit` durable cells of a table, in key order, all of one moment.
+    pub(super) fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Cell)>, String> {
+        if from >= to || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let prefix = table_prefix(table);
+        let range = [&prefix, from].concat()..[&prefix, to].concat();
+        let unsettled = self.unsettled.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found = BTreeMap::new();
+        contained(|| {
+            for entry in self.db()?.range(range.clone()) {
+                if found.len() == limit {
+                    break;
+                }
+                let (key, value) = entry.map_err(|error| reason(&error))?;
+                if !unsettled.contains_key(key.as_ref()) {
+                    let cell = self.whole(&key, &value)?;
+                    found.insert(key.to_vec(), cell);
+                }
+            }
+            Ok::<_, String>(())
+        })??;
+        let before = unsettled.range(range).filter_map(|(key, cell)| Some((key.clone(), cell.clone()?)));
+        found.extend(before);
+        let cells = found.into_iter().take(limit);
+        Ok(cells.map(|(key, cell)| (key.get(prefix.len()..).unwrap_or_default().to_vec(), cell)).collect())
+    }
+
+    /// The cell under this key as the writer left it. Readers go through [`Cells::get`].
+    pub(super) fn applied(&self, key: &[u8]) -> Result<Option<Cell>, String> {
+        contained(|| match self.db()?.get(key).map_err(|error| reason(&error))? {
+            Some(value) => self.whole(key, &value).map(Some),
+            None => Ok(None),
+        })?
+    }
+
+    fn whole(&self, key: &[u8], value: &[u8]) -> Result<Cell, String> {
+        let (version, length) = match decode(value) {
+            Some(Entry::Whole(cell)) => return Ok(cell),
+            Some(Entry::Pieces(version, length)) => (version, length),
+            None => return Err("an entry is none that this version writes".to_owned()),
+        };
+        let mut value = Vec::with_capacity(length.min(crate::store::VALUE_BYTES_MAX));
+        for piece in piece_keys(key, length) {
+            match self.db()?.get(piece).map_err(|error| reason(&error))? {
+                Some(piece) => value.extend_from_slice(&piece),
+                None => return Err("a piece of a long value is missing".to_owned()),
+            }
+        }
+        if value.len() != length {
+            return Err("the pieces of a long value do not have its length".to_owned());
+        }
+        Ok(Cell { version, value })
+    }
+
+    /// Makes `after` of what was `before`, durably, as the group of this number. `before` has every
+    /// key of `after`.
+    ///
+    /// Where this fails, what the files hold is not known, and readers go on seeing `before`.
+    pub(super) fn settle(
+        &self,
+        before: Images,
+        after: Images,
+        number: u64,
+        data: &File,
+        sync: &SyncData,
+    ) -> Result<(), String> {
+        let mut batch = sled::Batch::default();
+        batch.insert(reach::NUMBER_KEY, &number.to_be_bytes());
+        for (key, cell) in after {
+            let old_bytes = before.get(&key).and_then(Option::as_ref).map_or(0, |cell| cell.value.len());
+            let mut old_pieces = piece_keys(&key, old_bytes);
+            match cell {
+                Some(cell) => {
+                    for (piece, bytes) in
+                        piece_keys(&key, cell.value.len()).zip(cell.value.chunks(super::layout::PIECE_BYTES))
+                    {
+                        old_pieces.next();
+                        batch.insert(piece, bytes);
+                    }
+                    old_pieces.for_each(|piece| batch.remove(piece));
+                    batch.insert(key, encode(&cell));
+                }
+                None => {
+                    old_pieces.for_each(|piece| batch.remove(piece));
+                    batch.remove(key);
+                }
+            }
+        }
+        *self.unsettled.write().unwrap_or_else(PoisonError::into_inner) = before;
+        contained(|| {
+            let db = self.db()?;
+            db.apply_batch(batch).map_err(|error| reason(&error))?;
+            // sled's flush hands its log to the system in order, but does not sync it: without the
+            // second step a power cut loses what was acknowledged.
+            db.flush().map_err(|error| reason(&error))?;
+            sync(data).map_err(|error| error.to_string())
+        })??;
+        self.unsettled.write().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(())
+    }
+}
+
+impl Drop for Cells {
+    fn drop(&mut self) {
+        let db = self.db.take();
+        // sled syncs once more as it closes, and panics if it cannot.
+        let _nothing_unacknowledged_is_lost = contained(|| drop(db));
+    }
+}
