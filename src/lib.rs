@@ -33,3 +33,5 @@ pub mod attestation;
 pub mod access_log;
 
 pub mod store;
+pub mod tables;
+pub mod ledger;

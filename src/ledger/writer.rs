@@ -1,0 +1,296 @@
+//! The one task that commits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use super::recovery::{self, State, checkpoint_place, hour_place, leaf_key, tile_place};
+use super::{
+    Change, GROUP_CALLS_MAX, GROUP_WRITES_MAX, GroupTiles, Head, LeafPlace, LogSigner, Receipt, RecordError, Waiting,
+    manifest,
+};
+use crate::access_log::checkpoint::Checkpoint;
+use crate::access_log::entry::{self, Body};
+use crate::access_log::tile::RightEdge;
+use crate::access_log::{ENTRY_BYTES, leaf_hash};
+use crate::entropy::Entropy;
+use crate::store::{Batch, Cell, Check, CommitError, Place, Store, Write};
+use crate::tables;
+
+/// How much of a manifest one leaf cell takes.
+const MANIFEST_CHUNK_BYTES: usize = 48 * 1024;
+
+pub(super) struct Writer {
+    /// Where batches go.
+    pub store: Arc<dyn Store>,
+    /// The log's key.
+    pub signer: LogSigner,
+    /// Randomness for sealing.
+    pub entropy: Arc<dyn Entropy>,
+    /// What it goes on from.
+    pub state: State,
+    /// Tells readers of each new head.
+    pub head: watch::Sender<Head>,
+    /// Tells why it has stopped for good.
+    pub stop: watch::Sender<Option<String>>,
+}
+
+/// A group put together: what is committed, and what callers get once it is.
+struct Group {
+    batch: Batch,
+    /// For each check of the batch, the caller that made it; none for the ledger's own.
+    owners: Vec<Option<usize>>,
+    entries: Vec<[u8; ENTRY_BYTES]>,
+    head: Head,
+    tiles: Arc<GroupTiles>,
+    hour: Option<i64>,
+}
+
+impl Writer {
+    pub(super) async fn run(mut self, mut receiver: mpsc::Receiver<Waiting>) {
+        while let Some(first) = receiver.recv().await {
+            let mut writes = first.change.writes.len();
+            let mut group = vec![first];
+            while group.len() < GROUP_CALLS_MAX && writes < GROUP_WRITES_MAX {
+                let Ok(next) = receiver.try_recv() else { break };
+                writes += next.change.writes.len();
+                group.push(next);
+            }
+            if let Err(reason) = self.commit(group).await {
+                tracing::error!(%reason, "the ledger has stopped");
+                self.stop.send_replace(Some(reason));
+                return;
+            }
+        }
+    }
+
+    /// Commits a group; `Err` only when the ledger must stop for good.
+    async fn commit(&mut self, waiting: Vec<Waiting>) -> Result<(), String> {
+        let mut waiting = drop_collisions(waiting);
+        let group = loop {
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            let group = match self.assemble(&waiting) {
+                Ok(group) => group,
+                Err((caller, reason)) => {
+                    refuse(&mut waiting, caller, RecordError::Failed(reason));
+                    continue;
+                }
+            };
+            match self.store.commit(group.batch.clone()).await {
+                Ok(()) => break group,
+                Err(CommitError::Conflict(failed)) => self.resolve_conflict(&mut waiting, &group, &failed).await?,
+                Err(CommitError::Failed(reason)) => {
+                    fail_all(waiting, &reason);
+                    return Ok(());
+                }
+                Err(CommitError::Unknown(reason)) => {
+                    // INVARIANT (no receipt, no answer): the checkpoint tells which outcome it was,
+                    // before anything else is written.
+                    if self.read_again().await?.note == group.head.note {
+                        break group;
+                    }
+                    fail_all(waiting, &reason);
+                    return Ok(());
+                }
+                Err(CommitError::SyncFailed(reason)) => {
+                    fail_all(waiting, &reason);
+                    return Err(reason);
+                }
+            }
+        };
+        self.released(waiting, group).await
+    }
+
+    /// Everything after the commit: outside copy, head, receipts.
+    async fn released(&mut self, waiting: Vec<Waiting>, group: Group) -> Result<(), String> {
+        if self.state.head.note != group.head.note {
+            self.state.version = Some(self.state.version.map_or(1, |version| version + 1));
+        }
+        self.state.head = group.head.clone();
+        self.state.hour = group.hour;
+        // If we crash here, the next start finds the store ahead of its copy, which is clean.
+        let (note, mut outside) = (group.head.note.clone(), self.state.outside.take());
+        let kept = tokio::task::spawn_blocking(move || {
+            let kept = match outside.as_mut() {
+                Some(outside) => outside.keep(&note).map_err(|e| e.to_string()),
+                None => Err("it is not at hand".to_owned()),
+            };
+            (outside, kept)
+        });
+        let (outside, kept) = match kept.await {
+            Ok(kept) => kept,
+            Err(e) => {
+                // Without its copy a rolled-back store would not show: nothing more is written.
+                let reason = format!("the outside copy of the checkpoint is lost: {e}");
+                fail_all(waiting, &reason);
+                return Err(reason);
+            }
+        };
+        self.state.outside = outside;
+        if let Err(reason) = kept {
+            fail_all(waiting, &format!("the checkpoint's outside copy could not be written: {reason}"));
+            return Ok(());
+        }
+        let first = group.head.checkpoint.size - group.entries.len() as u64;
+        self.head.send_replace(group.head.clone());
+        for ((waiting, entry), index) in waiting.into_iter().zip(group.entries).zip(first..) {
+            let place = LeafPlace { index, size: group.head.checkpoint.size };
+            let receipt =
+                Receipt { place, entry: Box::new(entry), note: group.head.note.clone(), tiles: group.tiles.clone() };
+            // A caller that has gone away does not undo what is durable.
+            let _ = waiting.answer.send(Ok(receipt));
+        }
+        Ok(())
+    }
+
+    async fn resolve_conflict(
+        &mut self,
+        waiting: &mut Vec<Waiting>,
+        group: &Group,
+        failed: &[usize],
+    ) -> Result<(), String> {
+        let mut conflicts: BTreeMap<usize, Vec<Place>> = BTreeMap::new();
+        let mut own = failed.is_empty();
+        for index in failed {
+            match (group.owners.get(*index), group.batch.checks.get(*index)) {
+                (Some(Some(caller)), Some(check)) => {
+                    conflicts.entry(*caller).or_default().push(check.place().clone());
+                }
+                _ => own = true,
+            }
+        }
+        for (caller, places) in conflicts.into_iter().rev() {
+            refuse(waiting, caller, RecordError::Conflict(places));
+        }
+        if own {
+            // The checkpoint moved under us: another process wrote this log, or an earlier batch of
+            // ours was there after all. Go on from what is there.
+            self.read_again().await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the log's head from the store again.
+    async fn read_again(&mut self) -> Result<Head, String> {
+        let (head, version) =
+            recovery::read_head(&self.store, &self.signer).await.map_err(|e| format!("the log cannot be read: {e}"))?;
+        self.state.head = head.clone();
+        self.state.version = version;
+        Ok(head)
+    }
+
+    /// Gives every change its place and seals what depends on it.
+    fn assemble(&self, waiting: &[Waiting]) -> Result<Group, (usize, String)> {
+        let origin = self.state.head.checkpoint.origin.as_str();
+        let mut edge = RightEdge::clone(&self.state.head.edge);
+        let first = edge.size();
+        let size = first + waiting.len() as u64;
+        let (mut batch, mut owners) = (Batch::default(), Vec::new());
+        let (mut entries, mut completed, mut hour) = (Vec::with_capacity(waiting.len()), Vec::new(), self.state.hour);
+        for (caller, (Waiting { change, .. }, index)) in waiting.iter().zip(first..).enumerate() {
+            let failed = |reason: String| (caller, reason);
+            let place = LeafPlace { index, size };
+            let mut writes = change.writes.clone();
+            for placed in &change.placed {
+                let value = (placed.seal)(place).map_err(failed)?;
+                writes.push(Write::Put(placed.place.clone(), Cell { version: placed.version, value }));
+            }
+            let this_hour = change.draft.at.as_second().div_euclid(3600);
+            if hour.is_none_or(|seen| this_hour > seen) {
+                hour = Some(this_hour);
+                let cell = Cell { version: 1, value: index.to_be_bytes().to_vec() };
+                writes.push(Write::Put(hour_place(origin, this_hour), cell));
+            }
+            let manifest = manifest::encode(&writes);
+            let body = self.body(change, &manifest);
+            let entry = entry::seal(self.signer.keys.log(), index, &change.commitment, &body, &*self.entropy)
+                .map_err(|e| failed(e.to_string()))?;
+            edge.append(leaf_hash(&entry), &mut completed);
+            batch.writes.extend(writes);
+            batch.writes.extend(leaf_cells(origin, index, &entry, &manifest));
+            owners.extend(change.checks.iter().map(|_| Some(caller)));
+            batch.checks.extend(change.checks.iter().cloned());
+            entries.push(entry);
+        }
+        for (tile, hashes) in &completed {
+            let cell = Cell { version: 1, value: hashes.concat() };
+            batch.writes.push(Write::Put(tile_place(origin, *tile), cell));
+        }
+        let checkpoint = Checkpoint { origin: origin.to_owned(), size, root: edge.root() };
+        let note: Arc<str> = checkpoint.sign(&self.signer).into();
+        let place = checkpoint_place(origin);
+        let version = self.state.version.unwrap_or(0);
+        batch.checks.push(match version {
+            0 => Check::Absent(place.clone()),
+            _ => Check::Version(place.clone(), version),
+        });
+        owners.push(None);
+        batch.writes.push(Write::Put(place, Cell { version: version + 1, value: note.as_bytes().to_vec() }));
+        let edge = Arc::new(edge);
+        let head = Head { checkpoint, note, edge: edge.clone() };
+        let tiles = Arc::new(GroupTiles { completed, edge: RightEdge::clone(&edge) });
+        Ok(Group { batch, owners, entries, head, tiles, hour })
+    }
+
+    fn body(&self, change: &Change, manifest: &[u8]) -> Body {
+        let draft = &change.draft;
+        Body {
+            at: draft.at,
+            party: draft.party.clone(),
+            scenario: draft.scenario.clone(),
+            action: draft.action,
+            rule: draft.rule.clone(),
+            subject: draft.subject,
+            manifest: manifest::digest(manifest),
+        }
+    }
+}
+
+/// The cells of an entry: the first holds the entry itself, then the manifest in pieces.
+fn leaf_cells(origin: &str, index: u64, entry: &[u8; ENTRY_BYTES], manifest: &[u8]) -> Vec<Write> {
+    let length = u32::try_from(manifest.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let mut chunks = manifest.chunks(MANIFEST_CHUNK_BYTES);
+    let first = [entry.as_slice(), &length, chunks.next().unwrap_or_default()].concat();
+    std::iter::once(first)
+        .chain(chunks.map(<[u8]>::to_vec))
+        .zip(0u16..)
+        .map(|(value, chunk)| {
+            let place = Place::new(tables::LEAF, leaf_key(origin, index, chunk));
+            Write::Put(place, Cell { version: 1, value })
+        })
+        .collect()
+}
+
+/// Drops the callers whose checks an earlier one of the same group makes fail.
+fn drop_collisions(waiting: Vec<Waiting>) -> Vec<Waiting> {
+    let mut written: std::collections::HashSet<Place> = std::collections::HashSet::new();
+    let mut kept = Vec::with_capacity(waiting.len());
+    for waiting in waiting {
+        let change = &waiting.change;
+        let collisions: Vec<Place> =
+            change.checks.iter().map(Check::place).filter(|place| written.contains(place)).cloned().collect();
+        if collisions.is_empty() {
+            written.extend(change.writes.iter().map(|write| write.place().clone()));
+            written.extend(change.placed.iter().map(|placed| placed.place.clone()));
+            kept.push(waiting);
+        } else {
+            let _ = waiting.answer.send(Err(RecordError::Conflict(collisions)));
+        }
+    }
+    kept
+}
+
+fn refuse(waiting: &mut Vec<Waiting>, caller: usize, error: RecordError) {
+    if caller < waiting.len() {
+        let _ = waiting.remove(caller).answer.send(Err(error));
+    }
+}
+
+fn fail_all(waiting: Vec<Waiting>, reason: &str) {
+    for waiting in waiting {
+        let _ = waiting.answer.send(Err(RecordError::Failed(reason.to_owned())));
+    }
+}
