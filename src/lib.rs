@@ -35,3 +35,5 @@ pub mod access_log;
 pub mod store;
 pub mod tables;
 pub mod ledger;
+
+pub mod gateway;

@@ -7,5 +7,6 @@
     reason = "a test that stops has failed"
 )]
 
+mod gateway;
 mod store;
 mod support;

@@ -1,5 +1,6 @@
 //! What several tests need.
 
+pub mod world;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,0 +1,345 @@
+//! A person's register entry and records, read and written whole.
+//!
+//! Every change of either writes the person's standing, and checks the version that it read: that one
+//! cell puts all changes about a person in an order.
+
+use std::collections::BTreeSet;
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use super::publish::Loaded;
+use super::{Gateway, GatewayError, at, next_version, unchanged};
+use crate::authority::Authority;
+use crate::code::{IndicatorCode, PartyId, RecordId};
+use crate::disclosure::Standing;
+use crate::ledger::Change;
+use crate::model::Model;
+use crate::person::{IdType, Identity, Name, Person, PersonId};
+use crate::policies::PolicySet;
+use crate::record::{Held, Record, Repair};
+use crate::score::{self, Outcome};
+use crate::store::{Cell, Place, Write};
+use crate::tables;
+use crate::vault::{Part, PersonKeys};
+
+/// How many records a person may have.
+pub(super) const RECORDS_MAX: usize = 2_000;
+/// How full a chunk may be, so that its sealed cell stays within one size of the vault.
+const CHUNK_BYTES_MAX: usize = 56 * 1024;
+/// More chunks than the most records can fill.
+const CHUNKS_MAX: usize = 512;
+
+/// What a dossier's cells hold, opened under an authority.
+pub(super) struct Dossier {
+    /// The data keys, opened.
+    pub keys: PersonKeys,
+    /// The register's entry, where the person is registered.
+    pub person: Option<Person>,
+    chunks: Vec<Chunk>,
+    person_cell: Option<Cell>,
+    standing_cell: Option<Cell>,
+    person_changed: bool,
+}
+
+struct Chunk {
+    part: Part,
+    number: u16,
+    cell: Option<Cell>,
+    held: Vec<Held>,
+    bytes: usize,
+    changed: bool,
+}
+
+/// A cell's content that does not read back.
+fn broken(table: &str) -> GatewayError {
+    GatewayError::Fault(format!("a cell of table {table} has content of an unknown form"))
+}
+
+impl Gateway {
+    /// Reads a person's dossier; none where nothing is known of them.
+    pub(super) async fn dossier(
+        &self,
+        authority: &dyn Authority,
+        person: PersonId,
+    ) -> Result<Option<Dossier>, GatewayError> {
+        let Some(person_cell) = self.get(&Place::new(tables::PERSON, person.0)).await? else { return Ok(None) };
+        let (keys, entry) = self.vault.open_person(authority, person, person_cell.version, &person_cell.value)?;
+        let standing_cell = self.get(&Place::new(tables::STANDING, person.0)).await?;
+        let cells = self.store.scan(tables::DOSSIER, &person.0, &tables::after(&person.0), CHUNKS_MAX).await?;
+        let mut chunks = Vec::with_capacity(cells.len());
+        for (key, cell) in cells {
+            chunks.push(self.open_chunk(&keys, key, cell)?);
+        }
+        let person = if entry.is_empty() { None } else { Some(read_person(&entry)?) };
+        let person_cell = Some(person_cell);
+        Ok(Some(Dossier { keys, person, chunks, person_cell, standing_cell, person_changed: false }))
+    }
+
+    /// The dossier of somebody of whom something is about to be known.
+    pub(super) async fn dossier_or_new(
+        &self,
+        authority: &dyn Authority,
+        person: PersonId,
+    ) -> Result<Dossier, GatewayError> {
+        match self.dossier(authority, person).await? {
+            Some(dossier) => Ok(dossier),
+            None => Ok(Dossier {
+                keys: self.vault.new_person(person)?,
+                person: None,
+                chunks: Vec::new(),
+                person_cell: None,
+                standing_cell: None,
+                person_changed: true,
+            }),
+        }
+    }
+
+    fn open_chunk(&self, keys: &PersonKeys, key: Vec<u8>, cell: Cell) -> Result<Chunk, GatewayError> {
+        let bad = || broken("dossier");
+        let (part, number) = match key.get(32..) {
+            Some([0, high, low]) => (Part::Kept, u16::from_be_bytes([*high, *low])),
+            Some([1, high, low]) => (Part::Own, u16::from_be_bytes([*high, *low])),
+            _ => return Err(bad()),
+        };
+        let place = Place::new(tables::DOSSIER, key);
+        let content = self.vault.open_own(keys, part, at(&place, cell.version), &cell.value)?;
+        let stored: Vec<Stored> = serde_json::from_slice(&content).map_err(|_| bad())?;
+        let held = stored.into_iter().map(Stored::read).collect::<Option<Vec<_>>>().ok_or_else(bad)?;
+        Ok(Chunk { part, number, bytes: content.len(), held, cell: Some(cell), changed: false })
+    }
+
+    /// Adds everything that changed in the dossier to a change, with the standing that follows.
+    pub(super) fn add_dossier(
+        &self,
+        change: &mut Change,
+        dossier: &Dossier,
+        policies: &Loaded,
+        day: Date,
+    ) -> Result<(), GatewayError> {
+        let keys = &dossier.keys;
+        let person = Place::new(tables::PERSON, keys.person().0);
+        if dossier.person_changed {
+            let entry = dossier.person.as_ref().map(write_person).unwrap_or_default();
+            let version = next_version(dossier.person_cell.as_ref());
+            let value = self.vault.seal_person(keys, version, &entry)?;
+            change.writes.push(Write::Put(person, Cell { version, value }));
+        }
+        for chunk in dossier.chunks.iter().filter(|chunk| chunk.changed) {
+            let place = chunk_place(keys.person(), chunk.part, chunk.number);
+            let version = next_version(chunk.cell.as_ref());
+            let stored: Vec<Stored> = chunk.held.iter().map(Stored::write).collect();
+            let content = serde_json::to_vec(&stored).map_err(|_| broken("dossier"))?;
+            let value = self.vault.seal_own(keys, chunk.part, at(&place, version), &content)?;
+            change.writes.push(Write::Put(place, Cell { version, value }));
+        }
+        let standing = dossier.standing(policies, day);
+        let place = Place::new(tables::STANDING, keys.person().0);
+        let version = next_version(dossier.standing_cell.as_ref());
+        let value = self.vault.seal_standing(keys, version, standing.as_ref())?;
+        change.checks.push(unchanged(&place, dossier.standing_cell.as_ref()));
+        change.writes.push(Write::Put(place, Cell { version, value }));
+        Ok(())
+    }
+}
+
+fn chunk_place(person: &PersonId, part: Part, number: u16) -> Place {
+    let part = match part {
+        Part::Kept => 0,
+        Part::Own => 1,
+    };
+    Place::new(tables::DOSSIER, tables::key(&[&person.0, &[part], &number.to_be_bytes()]))
+}
+
+impl Dossier {
+    /// Whether anything is to be written.
+    pub fn changed(&self) -> bool {
+        self.person_changed || self.chunks.iter().any(|chunk| chunk.changed)
+    }
+
+    /// All records.
+    pub fn held(&self) -> Vec<Held> {
+        self.chunks.iter().flat_map(|chunk| chunk.held.iter().cloned()).collect()
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.held.len()).sum()
+    }
+
+    /// The record of this provider with this id.
+    pub fn find(&self, provider: &PartyId, id: &RecordId) -> Option<&Held> {
+        self.chunks.iter().flat_map(|chunk| &chunk.held).find(|held| same(held, provider, id))
+    }
+
+    /// Takes that record out.
+    pub fn remove(&mut self, provider: &PartyId, id: &RecordId) -> Option<Held> {
+        for chunk in &mut self.chunks {
+            if let Some(found) = chunk.held.iter().position(|held| same(held, provider, id)) {
+                chunk.changed = true;
+                let held = chunk.held.remove(found);
+                chunk.bytes = chunk.bytes.saturating_sub(Stored::write(&held).bytes());
+                return Some(held);
+            }
+        }
+        None
+    }
+
+    /// Puts a record in, where its indicator's category says.
+    pub fn insert(&mut self, held: Held, policies: &PolicySet) {
+        let indicator = policies.catalogue.get(held.record.indicator.as_str());
+        let own = indicator.is_some_and(|indicator| indicator.category.rests_on_consent());
+        let part = if own { Part::Own } else { Part::Kept };
+        let bytes = Stored::write(&held).bytes();
+        let roomy = |chunk: &&mut Chunk| chunk.part == part && chunk.bytes + bytes <= CHUNK_BYTES_MAX;
+        match self.chunks.iter_mut().find(roomy) {
+            Some(chunk) => {
+                chunk.bytes += bytes;
+                chunk.changed = true;
+                chunk.held.push(held);
+            }
+            None => {
+                let taken: BTreeSet<u16> =
+                    self.chunks.iter().filter(|chunk| chunk.part == part).map(|chunk| chunk.number).collect();
+                let number = taken.last().map_or(0, |last| last + 1);
+                self.chunks.push(Chunk { part, number, cell: None, held: vec![held], bytes: bytes + 2, changed: true });
+            }
+        }
+    }
+
+    /// Sets the register's entry.
+    pub fn register(&mut self, person: Person) {
+        self.person = Some(person);
+        self.person_changed = true;
+    }
+
+    /// The score on a day; none for somebody who is not registered.
+    pub fn evaluate(&self, policies: &PolicySet, model: &Model, day: Date) -> Option<Outcome> {
+        self.person.as_ref().map(|person| score::evaluate(person, &self.held(), &policies.catalogue, model, day))
+    }
+
+    fn standing(&self, policies: &Loaded, day: Date) -> Option<Standing> {
+        let (person, held) = (self.person.as_ref()?, self.held());
+        let (catalogue, model) = (&policies.catalogue, policies.model_in_force());
+        Some(Standing {
+            outcome: score::evaluate(person, &held, catalogue, model, day),
+            day,
+            next_change: score::next_boundary(person, &held, catalogue, model, day),
+            rules: *policies.rules(),
+        })
+    }
+}
+
+fn same(held: &Held, provider: &PartyId, id: &RecordId) -> bool {
+    held.record.id == *id && held.record.provider == *provider
+}
+
+/// A register entry in its cell: type, number, name, born on, resident, full capacity.
+type StoredPerson = (String, String, String, Date, bool, bool);
+
+fn write_person(person: &Person) -> Vec<u8> {
+    let stored: StoredPerson = (
+        person.identity.id_type().as_str().to_owned(),
+        person.identity.number().to_owned(),
+        person.name.as_str().to_owned(),
+        person.born_on,
+        person.resident,
+        person.full_capacity,
+    );
+    serde_json::to_vec(&stored).unwrap_or_default()
+}
+
+fn read_person(entry: &[u8]) -> Result<Person, GatewayError> {
+    let bad = || broken("person");
+    let (id_type, number, name, born_on, resident, full_capacity): StoredPerson =
+        serde_json::from_slice(entry).map_err(|_| bad())?;
+    Ok(Person {
+        identity: stored_identity(&id_type, &number).ok_or_else(bad)?,
+        name: Name::parse(&name).map_err(|_| bad())?,
+        born_on,
+        resident,
+        full_capacity,
+    })
+}
+
+/// An identity that was accepted once is read back whatever today is.
+fn stored_identity(id_type: &str, number: &str) -> Option<Identity> {
+    Identity::parse(IdType::parse(id_type)?, number, Date::MAX).ok()
+}
+
+/// A record in its chunk.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    i: String,
+    p: String,
+    c: String,
+    t: String,
+    n: String,
+    m: String,
+    o: Date,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    v: Option<Date>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    q: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    r: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    d: Option<String>,
+    /// A repair's day, and its `until` where it shortens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    e: Option<(Date, Option<Date>)>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    w: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    f: bool,
+}
+
+impl Stored {
+    fn write(held: &Held) -> Self {
+        let record = &held.record;
+        Self {
+            i: record.id.as_str().to_owned(),
+            p: record.provider.as_str().to_owned(),
+            c: record.indicator.as_str().to_owned(),
+            t: record.identity.id_type().as_str().to_owned(),
+            n: record.identity.number().to_owned(),
+            m: record.name.as_str().to_owned(),
+            o: record.occurred_on,
+            v: record.valid_until,
+            q: record.quantity,
+            r: record.consent_ref.clone(),
+            d: record.detail.clone(),
+            e: held.repair.map(|repair| match repair {
+                Repair::Exclude { on } => (on, None),
+                Repair::Shorten { on, until } => (on, Some(until)),
+            }),
+            w: held.withdrawn,
+            f: held.frozen,
+        }
+    }
+
+    fn read(self) -> Option<Held> {
+        let record = Record {
+            id: RecordId::parse(&self.i).ok()?,
+            provider: PartyId::parse(&self.p).ok()?,
+            indicator: IndicatorCode::parse(&self.c).ok()?,
+            identity: stored_identity(&self.t, &self.n)?,
+            name: Name::parse(&self.m).ok()?,
+            occurred_on: self.o,
+            valid_until: self.v,
+            quantity: self.q,
+            consent_ref: self.r,
+            detail: self.d,
+        };
+        let repair = self.e.map(|(on, until)| match until {
+            None => Repair::Exclude { on },
+            Some(until) => Repair::Shorten { on, until },
+        });
+        Some(Held { record, repair, withdrawn: self.w, frozen: self.f })
+    }
+
+    /// What the record adds to its chunk, with its comma.
+    fn bytes(&self) -> usize {
+        serde_json::to_vec(self).map_or(0, |bytes| bytes.len() + 1)
+    }
+}

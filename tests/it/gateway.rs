@@ -1,0 +1,17 @@
+//! The use cases over the memory store: what each promises, and what an attacker tries.
+
+mod ask;
+mod cells;
+mod codes;
+mod consents;
+mod days;
+mod door;
+mod faults;
+mod inspect;
+mod log;
+mod outside;
+mod publish;
+mod report;
+mod review;
+mod two;
+mod walk;
