@@ -37,3 +37,7 @@ pub mod tables;
 pub mod ledger;
 
 pub mod gateway;
+
+pub mod config;
+pub mod feed;
+pub mod client;
