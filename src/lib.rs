@@ -41,3 +41,4 @@ pub mod gateway;
 pub mod config;
 pub mod feed;
 pub mod client;
+pub mod http;

@@ -1,0 +1,77 @@
+//! `POST /v1/records` and `POST /v1/register`: NDJSON from departments.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde_json::{Value, json};
+
+use super::app::App;
+use super::body::{LargeBody, require_content_type};
+use super::limit;
+use super::listener::Peer;
+use super::problem::{Problem, code};
+use crate::gateway::{Caller, Intake};
+
+/// Takes records from a provider.
+pub(super) async fn records(state: State<Arc<App>>, peer: Extension<Peer>, request: Request) -> Response {
+    let app = state.0.clone();
+    match read(&app, &peer, request).await {
+        Ok((caller, bytes)) => match app.gateway.report(&caller, &bytes).await {
+            Ok(intake) => Json(counts(&intake)).into_response(),
+            Err(error) => app.problem(error).into_response(),
+        },
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Takes lines of the register from the registrar.
+pub(super) async fn register(state: State<Arc<App>>, peer: Extension<Peer>, request: Request) -> Response {
+    let app = state.0.clone();
+    match read(&app, &peer, request).await {
+        Ok((caller, bytes)) => match app.gateway.enrol(&caller, &bytes).await {
+            Ok(intake) => Json(counts(&intake)).into_response(),
+            Err(error) => app.problem(error).into_response(),
+        },
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn read(app: &App, peer: &Peer, request: Request) -> Result<(Caller, LargeBody), Problem> {
+    let policies = app.gateway.policies().map_err(|error| app.problem(error))?;
+    let (parts, body) = request.into_parts();
+    let identified = app.identify(&policies, peer, &parts)?;
+    app.limiter.call(identified.party()).map_err(limit::problem)?;
+    let bytes = app.room.read(&parts.headers, body, policies.city.limits.body_bytes_max).await?;
+    let caller = app.with_body(peer, identified, &bytes)?;
+    if let Err(problem) = require_content_type(&parts.headers, "application/x-ndjson") {
+        app.gateway.log_refusal(&caller).await.map_err(|error| app.problem(error))?;
+        return Err(problem);
+    }
+    let (lines, lines_max) = (lines(&bytes), policies.city.limits.feed_lines_max);
+    if lines > lines_max {
+        app.gateway.log_refusal(&caller).await.map_err(|error| app.problem(error))?;
+        let detail = format!("a feed may have {lines_max} lines and this one has {lines}; send it in parts");
+        return Err(Problem::new(code::TOO_LARGE, detail).with("limit", lines_max));
+    }
+    Ok((caller, bytes))
+}
+
+fn lines(feed: &[u8]) -> usize {
+    feed.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count()
+}
+
+fn counts(intake: &Intake) -> Value {
+    let rejected: Vec<Value> = intake
+        .rejected
+        .iter()
+        .map(|line| json!({ "line": line.line, "code": line.error.code.as_str(), "message": line.error.message }))
+        .collect();
+    json!({
+        "accepted": intake.accepted,
+        "unchanged": intake.unchanged,
+        "replaced": intake.replaced,
+        "rejected": rejected,
+    })
+}

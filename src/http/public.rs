@@ -1,0 +1,85 @@
+//! What everybody may read: the log, the keys that verify answers, and what the city has published.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, header};
+
+use super::app::App;
+use super::extract::Segment;
+use super::problem::{Problem, code};
+use super::wire;
+use crate::access_log::tile::TileRequest;
+use crate::attestation::jwks::{Jwk, Jwks};
+
+type Answer = Result<Response, Problem>;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const BYTES: &str = "application/octet-stream";
+/// A checkpoint grows old within seconds; a tile never does.
+const SECONDS: &str = "public, max-age=2";
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+/// A key stands in the set before it signs, for longer than a copy may be kept.
+const SHORT: &str = "public, max-age=300";
+
+fn headers(kind: &'static str, cache: &'static str) -> [(HeaderName, HeaderValue); 2] {
+    [(header::CONTENT_TYPE, HeaderValue::from_static(kind)), (header::CACHE_CONTROL, HeaderValue::from_static(cache))]
+}
+
+/// `GET /docs/errors`: where the `type` of every problem leads.
+pub(super) async fn errors() -> Response {
+    (headers("text/markdown; charset=utf-8", SHORT), code::page()).into_response()
+}
+
+/// `GET /openapi.json`: this surface for machines.
+pub(super) async fn openapi() -> Response {
+    (headers("application/json", SHORT), include_str!("openapi.json")).into_response()
+}
+
+/// `GET /log/checkpoint`.
+pub(super) async fn checkpoint(State(app): State<Arc<App>>) -> Response {
+    (headers(TEXT, SECONDS), app.gateway.log().checkpoint().to_string()).into_response()
+}
+
+/// `GET /log/key`.
+pub(super) async fn log_key(State(app): State<Arc<App>>) -> Response {
+    (headers(TEXT, SHORT), format!("{}\n", app.gateway.log().verifier())).into_response()
+}
+
+/// `GET /log/tile/…`.
+pub(super) async fn tile(State(app): State<Arc<App>>, Segment(path): Segment) -> Answer {
+    let nothing = || Problem::plain(code::NOT_FOUND);
+    let request = TileRequest::parse(&path).ok_or_else(nothing)?;
+    let tile = app.gateway.log().tile(&request).await.map_err(|e| app.problem(e.into()))?;
+    Ok((headers(BYTES, FOR_EVER), tile.ok_or_else(nothing)?).into_response())
+}
+
+/// `GET /.well-known/jwks.json`.
+pub(super) async fn jwks(State(app): State<Arc<App>>) -> Response {
+    let key = |key: &crate::keys::SigningKey| {
+        let (x, y) = key.public();
+        Jwk { kid: key.kid().to_owned(), x, y }
+    };
+    let keys = Jwks(app.gateway.keys().signing_all().map(key).collect());
+    (headers("application/jwk-set+json", SHORT), keys.to_json().to_string()).into_response()
+}
+
+/// `GET /v1/scenarios`.
+pub(super) async fn scenarios(State(app): State<Arc<App>>) -> Answer {
+    let policies = app.gateway.policies().map_err(|e| app.problem(e))?;
+    Ok(Json(wire::scenarios(&policies)).into_response())
+}
+
+/// `GET /v1/catalogue`.
+pub(super) async fn catalogue(State(app): State<Arc<App>>) -> Answer {
+    let policies = app.gateway.policies().map_err(|e| app.problem(e))?;
+    Ok(Json(wire::catalogue(&policies)).into_response())
+}
+
+/// `GET /v1/model`.
+pub(super) async fn model(State(app): State<Arc<App>>) -> Answer {
+    let policies = app.gateway.policies().map_err(|e| app.problem(e))?;
+    Ok(Json(wire::model(&policies)).into_response())
+}
