@@ -42,3 +42,4 @@ pub mod config;
 pub mod feed;
 pub mod client;
 pub mod http;
+pub mod web;
