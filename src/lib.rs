@@ -43,3 +43,4 @@ pub mod feed;
 pub mod client;
 pub mod http;
 pub mod web;
+pub mod cli;

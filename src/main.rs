@@ -1,3 +1,5 @@
 //! The `jadegate` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    jadegate::cli::main()
+}

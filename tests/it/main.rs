@@ -7,6 +7,9 @@
     reason = "a test that stops has failed"
 )]
 
+mod cli;
+mod edge;
 mod gateway;
+mod openapi;
 mod store;
 mod support;

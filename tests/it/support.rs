@@ -1,5 +1,8 @@
 //! What several tests need.
 
+pub mod deployment;
+pub mod process;
+pub mod raw;
 pub mod world;
 
 use std::path::{Path, PathBuf};

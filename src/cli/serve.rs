@@ -1,0 +1,235 @@
+//! `jadegate serve`, and the gateway in the process of `demo`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::cli::{Exit, Failure, ServeArgs};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::entropy::Entropy;
+use crate::http::app::App;
+use crate::http::figures::Figures;
+use crate::http::layers::{Numbers, quiet_panics, surround};
+use crate::http::limit::{Limiter, Rate};
+use crate::http::listener::{self, ListenerLimits};
+use crate::http::signature::BaseAddress;
+use crate::http::tls::Tls;
+use crate::http::{health, routes};
+use crate::policies::PolicySet;
+use crate::web::{Example, WebState};
+
+/// How long a call may take once its body has come: the largest feed on a slow disk.
+const WORK_MAX: Duration = Duration::from_secs(60);
+
+/// A gateway that listens: where, and how it is stopped.
+pub struct Running {
+    /// People, pages and everything public.
+    pub web: SocketAddr,
+    /// Relying parties, providers and the registrar.
+    pub api: SocketAddr,
+    /// Figures for the operator.
+    pub admin: SocketAddr,
+    /// Told when the gateway shall finish what is under way and end.
+    pub stop: oneshot::Sender<()>,
+    /// Ends when the gateway has ended.
+    pub ended: JoinHandle<Result<(), String>>,
+    ready: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Running(web {}, api {}, admin {})", self.web, self.api, self.admin)
+    }
+}
+
+impl Running {
+    /// Says at `/readyz` that the gateway may be asked.
+    pub fn say_ready(&self) {
+        self.ready.send_replace(true);
+    }
+
+    /// Lets the gateway finish what is under way, and waits for its end.
+    pub async fn drain(self) -> Result<(), Failure> {
+        // A gateway that ended by itself has nobody to be told; why it ended is what follows.
+        self.stop.send(()).ok();
+        self.ended.await.map_err(Failure::of)?.map_err(Failure::Failed)
+    }
+}
+
+/// Everything that goes on serving until it is told to end.
+struct Serving {
+    config: Config,
+    app: Arc<App>,
+    ready: watch::Sender<bool>,
+    shutdown: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<()>>,
+}
+
+/// Opens the deployment and listens; returns when the listeners are bound and the gateway is ready.
+pub async fn start_gateway(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<Running, Failure> {
+    let running = start_quietly(config, Vec::new(), clock, entropy).await?;
+    running.say_ready();
+    Ok(running)
+}
+
+/// As [`start_gateway`], but `/readyz` says no until [`Running::say_ready`]: the demo has a story to tell first. The
+/// demo's first page offers the examples for logging in.
+pub async fn start_quietly(
+    config: &Config,
+    examples: Vec<Example>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<Running, Failure> {
+    let tls = Arc::new(tls(config, &clock)?);
+    // Before anything is opened, so that a port in use changes nothing.
+    let (web, api) = (bind("listen", config.listen).await?, bind("api", config.api).await?);
+    let admin = bind("admin", config.admin).await?;
+    let address = |listener: &TcpListener| listener.local_addr().map_err(Failure::of);
+    let (web_at, api_at, admin_at) = (address(&web)?, address(&api)?, address(&admin)?);
+    let hangup = signal(SignalKind::hangup()).map_err(Failure::of)?;
+
+    let deployment = config.open(clock.clone(), entropy.clone()).await.map_err(Failure::of)?;
+    let gateway = Arc::new(deployment.gateway);
+    let policies = gateway.policies().map_err(Failure::of)?;
+    let (calls, failures) = rates(&policies);
+    let limiter = Arc::new(Limiter::new(calls, failures, clock.clone()));
+    let numbers = Numbers::new(&*entropy).map_err(Failure::of)?;
+    let base = |text: &str| BaseAddress::parse(text).map_err(|e| Failure::Failed(format!("{text}: {e}")));
+    let bases = (base(&config.api_base)?, base(&config.web_base)?);
+    let app = Arc::new(App::new(gateway, limiter, numbers.clone(), bases, clock, deployment.secrets));
+    let figures = Figures::install().map_err(Failure::of)?;
+
+    let (ready, is_ready) = watch::channel(false);
+    let (shutdown, is_shut) = watch::channel(false);
+    let state = WebState { app: app.clone(), demo: config.demo, examples, entropy: entropy.clone() };
+    let pages = crate::web::routes(state).merge(routes::web(app.clone()));
+    let routers = [
+        ("web", web, None, pages.merge(health::routes(is_ready.clone()))),
+        ("api", api, Some(tls), routes::api(app.clone()).merge(health::routes(is_ready.clone()))),
+        ("admin", admin, None, health::admin(is_ready, figures)),
+    ];
+    let drain = Duration::from_secs(config.drain_seconds.into());
+    let city = &policies.city.limits;
+    let (head, body) = (Duration::from_secs(city.header_seconds_max), Duration::from_secs(city.body_seconds_max));
+    let listeners = routers.map(|(name, listener, tls, router)| {
+        let limits = ListenerLimits {
+            connections_max: usize::try_from(city.connections).unwrap_or(usize::MAX),
+            handshake: head,
+            head,
+            head_bytes_max: city.header_bytes_max,
+            body,
+            call: body.saturating_add(WORK_MAX),
+            drain,
+            ..ListenerLimits::new(name)
+        };
+        tokio::spawn(listener::serve(listener, tls, surround(router, &numbers), limits, is_shut.clone()))
+    });
+    let (stop, stopped) = oneshot::channel();
+    let serving = Serving { config: config.clone(), app, ready: ready.clone(), shutdown, listeners: listeners.into() };
+    let ended = tokio::spawn(serving.run(stopped, hangup));
+    Ok(Running { web: web_at, api: api_at, admin: admin_at, stop, ended, ready })
+}
+
+impl Serving {
+    async fn run(self, mut stopped: oneshot::Receiver<()>, mut hangup: Signal) -> Result<(), String> {
+        let gateway = self.app.gateway.clone();
+        let failed = loop {
+            tokio::select! {
+                _ = &mut stopped => break None,
+                reason = gateway.stopped() => break Some(reason),
+                _ = hangup.recv() => self.reload().await,
+            }
+        };
+        // First nobody new is sent here, then what is under way is finished.
+        self.ready.send_replace(false);
+        self.shutdown.send_replace(true);
+        for listener in self.listeners {
+            listener.await.map_err(|e| e.to_string())?;
+        }
+        drop(gateway);
+        if let Some(gateway) = Arc::into_inner(self.app).and_then(|app| Arc::into_inner(app.gateway)) {
+            gateway.close().await;
+        }
+        match failed {
+            None => Ok(()),
+            Some(reason) => Err(format!("the ledger has stopped, and the gateway with it: {reason}")),
+        }
+    }
+
+    /// Reads the policies again; a set with a mistake changes nothing.
+    async fn reload(&self) {
+        let (policies, secrets) = match self.config.open_policies() {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::error!(%error, "the policies were not loaded; the old ones hold");
+                return;
+            }
+        };
+        let digest = crate::keys::hex(&policies.digest);
+        if let Err(error) = self.app.gateway.load_policies(policies).await {
+            tracing::error!(%error, "the policies were not loaded; the old ones hold");
+            return;
+        }
+        self.app.set_secrets(secrets);
+        if let Ok(policies) = self.app.gateway.policies() {
+            let (calls, failures) = rates(&policies);
+            self.app.limiter.reconfigure(calls, failures);
+        }
+        tracing::info!(digest, "the policies were loaded");
+    }
+}
+
+fn rates(policies: &PolicySet) -> (Rate, Rate) {
+    let limits = &policies.city.limits;
+    let calls = Rate { per_second: limits.calls_per_second, burst: limits.calls_burst };
+    let failures = Rate { per_second: limits.refused_per_second, burst: limits.refused_per_second };
+    (calls, failures)
+}
+
+async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|e| {
+        Failure::Failed(format!("cannot listen on {address} (`{what}`): {e}; stop what uses the port, or name another"))
+    })
+}
+
+fn tls(config: &Config, clock: &Arc<dyn Clock>) -> Result<Tls, Failure> {
+    let read = |path: &std::path::Path| {
+        let why = |e| format!("{e}; [tls] in jadegate.toml names it");
+        std::fs::read(path).map_err(|e| Failure::file("read", path, why(e)))
+    };
+    let (chain, key) = (read(&config.tls.certificate)?, read(&config.tls.key)?);
+    let clients = read(&config.tls.client_ca)?;
+    Tls::new(&chain, &key, Some(&clients), clock.clone()).map_err(|e| {
+        let files = [&config.tls.certificate, &config.tls.key, &config.tls.client_ca].map(|f| f.display().to_string());
+        Failure::Failed(format!("{e}; [tls] in jadegate.toml names the files {}", files.join(", ")))
+    })
+}
+
+/// Runs a deployment until it is told to stop.
+pub async fn run(args: ServeArgs, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Exit, Failure> {
+    quiet_panics();
+    let config = Config::read(&args.config).map_err(Failure::of)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::of)?;
+    let mut running = start_gateway(&config, clock, entropy).await?;
+    tracing::info!(web = %running.web, api = %running.api, admin = %running.admin, "ready");
+    let ended = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = tokio::signal::ctrl_c() => None,
+        ended = &mut running.ended => Some(ended),
+    };
+    match ended {
+        None => running.drain().await?,
+        Some(ended) => ended.map_err(Failure::of)?.map_err(Failure::Failed)?,
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,6 @@
+//! The command line, as whoever types it meets it: the binary, its messages and its exit codes.
+
+mod commands;
+mod demo;
+mod starts;
+mod verify;

@@ -1,0 +1,11 @@
+//! The outer surface over real listeners: what comes in wrong, who is let in, and what goes out.
+
+mod answers;
+mod bad_input;
+mod bad_lines;
+mod crash;
+mod identities;
+mod listeners;
+mod log;
+mod operation;
+mod signatures;

@@ -1,0 +1,116 @@
+//! The `jadegate` binary as a process: run to its end, or started and killed.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use jadegate::client::Client;
+use jadegate::config::Config;
+
+pub fn jadegate() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_jadegate"))
+}
+
+/// Runs a command to its end; gives exit code, standard output and standard error.
+pub fn run(args: &[&str]) -> (i32, String, String) {
+    ended(&jadegate().args(args).stdin(Stdio::null()).output().unwrap())
+}
+
+pub fn ended(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+/// A running `jadegate`; killed when it is dropped.
+pub struct Serving {
+    child: Child,
+    output: PathBuf,
+}
+
+impl Serving {
+    /// Starts `serve`.
+    pub fn spawn(config: &Path, output: &Path, environment: &[(&str, &str)]) -> Self {
+        Self::command(&["serve", "--config", config.to_str().unwrap()], output, environment)
+    }
+
+    /// Starts any command; what it writes goes to files in `output`, one after the other.
+    pub fn command(args: &[&str], output: &Path, environment: &[(&str, &str)]) -> Self {
+        std::fs::create_dir_all(output).unwrap();
+        let open = |name: &str| File::options().create(true).append(true).open(output.join(name)).unwrap();
+        let child = jadegate()
+            .args(args)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(open("stdout"))
+            .stderr(open("stderr"))
+            .spawn()
+            .unwrap();
+        Self { child, output: output.to_owned() }
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(config: &Path, output: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut serving = Self::spawn(config, output, environment);
+        let web = Config::read(config).unwrap().web_base;
+        let mut client = Client::new(&web, None).unwrap().patience(Duration::from_secs(2));
+        for _ in 0..600 {
+            if client.get("/readyz").await.is_ok_and(|r| r.status == 200) {
+                return serving;
+            }
+            if let Some(status) = serving.child.try_wait().unwrap() {
+                panic!("serve ended with {status}: {}", serving.wrote());
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("serve did not become ready: {}", serving.wrote());
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end, at most so long.
+    pub async fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
+        let until = tokio::time::Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some(status);
+            }
+            if tokio::time::Instant::now() > until {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Everything that it and its predecessors wrote.
+    pub fn wrote(&self) -> String {
+        let read = |name: &str| std::fs::read(self.output.join(name)).unwrap();
+        String::from_utf8_lossy(&[read("stdout"), read("stderr")].concat()).into_owned()
+    }
+
+    /// Waits until it has written this.
+    pub async fn writes(&self, what: &str, times: usize) {
+        for _ in 0..400 {
+            if self.wrote().matches(what).count() >= times {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("never wrote {what:?}: {}", self.wrote());
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _it_may_have_ended = self.child.kill();
+        let _likewise = self.child.wait();
+    }
+}
