@@ -13,3 +13,4 @@ mod gateway;
 mod openapi;
 mod store;
 mod support;
+mod tidy;
