@@ -274,16 +274,15 @@ impl Gateway {
         let (person_cell, standing_cell) = (person_cell.ok_or_else(missing)?, standing_cell.ok_or_else(missing)?);
         let (keys, _) = self.vault.open_person(grant, *person, person_cell.version, &person_cell.value)?;
         let standing = self.vault.open_standing(&keys, standing_cell.version, &standing_cell.value)?;
-        let fixed = match today_cell {
-            Some(cell) => Some(self.vault.open_today(grant, person, at(today_place, cell.version), &cell.value)?),
-            None => None,
-        };
+        if let Some(cell) = today_cell {
+            return Ok(self.vault.open_today(grant, person, at(today_place, cell.version), &cell.value)?);
+        }
         let score = match standing {
             Some(standing) if !standing.due(asking.day, asking.policies.rules()) => standing.outcome.score,
             // Rare: a boundary was passed since the last report. An answer never writes the standing.
             _ => self.score_now(grant, person, asking.policies, asking.day).await?,
         };
-        Ok(fixed.unwrap_or_else(|| DayCell::of(score, cuts)))
+        Ok(DayCell::of(score, cuts))
     }
 
     async fn score_now(
