@@ -15,6 +15,7 @@ use crate::client::{Client, Tls};
 use crate::clock::{Clock, SystemClock};
 use crate::entropy::SystemEntropy;
 
+pub mod audit;
 pub mod demo;
 pub mod evaluate;
 pub mod init;
@@ -42,6 +43,8 @@ enum Command {
     Serve(ServeArgs),
     /// Scores plain files, with no store: the same engine as the gateway's
     Evaluate(evaluate::Args),
+    /// Replays the log of a stopped deployment against its store, and names what was rolled back, deleted or moved
+    Audit(audit::Args),
     /// Works on a folder of policies
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -183,6 +186,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
             log_to_stderr("info");
             on_runtime(serve::run(args, std::sync::Arc::new(clock), std::sync::Arc::new(entropy)))
         }
+        Command::Audit(args) => on_runtime(async move { audit::run(&args).await }),
         Command::Policy(PolicyCommand::Check(args)) => policy_check::run(&args),
         Command::Evaluate(args) => {
             Ok(evaluate::run(&args, &mut std::io::stdout().lock(), &mut std::io::stderr().lock()))
@@ -300,6 +304,7 @@ mod tests {
             "jadegate init d",
             "jadegate serve --config jadegate.toml",
             "jadegate evaluate --catalogue c --model m --register r --records a b --on 2026-11-24",
+            "jadegate audit --config jadegate.toml",
             "jadegate policy check d",
             "jadegate verify a.b.c --jwks j --aud x --nonce n",
             "jadegate verify a.b.c --jwks j --proof p --log-key k",

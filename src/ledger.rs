@@ -7,6 +7,7 @@
 //! maker. INVARIANT (one door): sessions aside, nothing else commits. The checkpoint moves by
 //! compare-and-swap, so two processes never release two histories.
 
+pub mod audit;
 pub mod manifest;
 pub mod outside;
 mod reader;

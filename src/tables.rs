@@ -43,6 +43,12 @@ pub const POLICY: Table = Table::new("policy");
 /// Which models were published and from when they hold.
 pub const MODEL: Table = Table::new("model");
 
+/// All of them.
+pub const ALL: [Table; 19] = [
+    PERSON, DOSSIER, ORIGIN, STANDING, TODAY, CONSENT, MINE, CODE, REPLY, NONCE, LEAF, TILE, CHECKPOINT, HOUR, ACCESS,
+    SESSION, CASE, POLICY, MODEL,
+];
+
 /// A key made of parts of fixed length.
 pub fn key(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()

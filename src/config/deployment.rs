@@ -16,11 +16,13 @@ use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::gateway::{Gateway, LoadError, Parts, Staff, StartError};
 use crate::keys::{Keyring, KeyringError, RootKey, RootKeyError, is_public_secret};
+use crate::ledger::audit::{Audit, audit};
 use crate::ledger::outside::OutsideFolder;
 use crate::party::{KeyAlgorithm, Party};
 use crate::policies::PolicySet;
 use crate::policy::Mistakes;
 use crate::store::sled::{OpenError, SledOptions, SledStore};
+use crate::store::{Store, StoreError};
 
 /// The root key's file in the key folder.
 pub const ROOT_KEY_FILE: &str = "root.key";
@@ -102,6 +104,12 @@ pub enum DeploymentError {
     /// The store.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// There is no store to audit.
+    #[error("{}: there is no store here; name the configuration of a deployment that has run", .0.display())]
+    NoStore(PathBuf),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Read(StoreError),
     /// The gateway.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -120,9 +128,7 @@ impl Config {
     pub async fn open(&self, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Deployment, DeploymentError> {
         let keys = self.open_keys()?;
         let (policies, secrets) = self.open_policies()?;
-        let options =
-            SledOptions { cache_bytes: u64::from(self.store_cache_mib) * 1024 * 1024, ..SledOptions::default() };
-        let store = Arc::new(SledStore::open(&self.store, options)?);
+        let store = Arc::new(self.open_store()?);
         let outside = Box::new(OutsideFolder::new(&self.checkpoints, keys.log().origin()));
         let role = |role| match role {
             StaffRole::Officer => Role::Officer,
@@ -132,6 +138,22 @@ impl Config {
         let issuer = self.issuer.clone();
         let parts = Parts { store, keys, policies, outside, clock, entropy, issuer, staff: staff.collect() };
         Ok(Deployment { gateway: Gateway::open(parts).await?, secrets })
+    }
+
+    /// Replays the log of a stopped deployment against its store.
+    pub async fn audit(&self, progress: &mut dyn FnMut(u64)) -> Result<Audit, DeploymentError> {
+        let keys = self.open_keys()?;
+        if !SledStore::is_at(&self.store) {
+            return Err(DeploymentError::NoStore(self.store.clone()));
+        }
+        let store: Arc<dyn Store> = Arc::new(self.open_store()?);
+        let outside = OutsideFolder::new(&self.checkpoints, keys.log().origin());
+        audit(&store, &keys, &outside, progress).await.map_err(DeploymentError::Read)
+    }
+
+    fn open_store(&self) -> Result<SledStore, OpenError> {
+        let cache_bytes = u64::from(self.store_cache_mib) * 1024 * 1024;
+        SledStore::open(&self.store, SledOptions { cache_bytes, ..SledOptions::default() })
     }
 
     /// The policies and the parties' secrets as their folders hold them now.

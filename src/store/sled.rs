@@ -83,6 +83,11 @@ pub struct SledStore {
 }
 
 impl SledStore {
+    /// Whether a store was made in this folder.
+    pub fn is_at(path: &Path) -> bool {
+        path.join(open::MARKER).exists()
+    }
+
     /// Opens the store in this folder, or makes one there.
     ///
     /// Blocks for as long as sled reads its log. Opening makes nothing up: a folder that was a store

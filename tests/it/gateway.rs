@@ -1,6 +1,7 @@
 //! The use cases over the memory store: what each promises, and what an attacker tries.
 
 mod ask;
+mod audit;
 mod cells;
 mod codes;
 mod consents;

@@ -16,7 +16,7 @@ use super::{SledOptions, reach, reason};
 
 /// The format that this version makes and reads.
 const FORMAT: u32 = 1;
-const MARKER: &str = "MARKER";
+pub(super) const MARKER: &str = "MARKER";
 const MARKER_WORDS: &str = "jadegate store format ";
 /// sled's own unit of allocation: where it looks for a header.
 const SEGMENT_BYTES: u64 = 512 * 1024;

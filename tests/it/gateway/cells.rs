@@ -59,7 +59,7 @@ async fn the_store_holds_no_readable_secret() {
     let (number, name, token) = (number(1), crate::support::world::name(1), consent.token.clone());
     let attestation = said.attestation.unwrap();
     let secrets = [number.as_str(), &name, &token, &code, &code.replace('-', ""), &attestation, "yx-bike", "volunteer"];
-    for table in crate::support::world::TABLES {
+    for table in jadegate::tables::ALL {
         for (place, cell) in world.cells(table).await {
             for secret in secrets {
                 let found = |bytes: &[u8]| bytes.windows(secret.len()).any(|part| part == secret.as_bytes());

@@ -29,28 +29,6 @@ use sha2::{Digest, Sha256};
 /// 10:00 in Shanghai.
 pub const NOW: &str = "2026-11-25T02:00:00Z";
 pub const ISSUER: &str = "https://yuxi.example";
-pub const TABLES: [Table; 19] = [
-    tables::PERSON,
-    tables::DOSSIER,
-    tables::ORIGIN,
-    tables::STANDING,
-    tables::TODAY,
-    tables::CONSENT,
-    tables::MINE,
-    tables::CODE,
-    tables::REPLY,
-    tables::NONCE,
-    tables::LEAF,
-    tables::TILE,
-    tables::CHECKPOINT,
-    tables::HOUR,
-    tables::ACCESS,
-    tables::SESSION,
-    tables::CASE,
-    tables::POLICY,
-    tables::MODEL,
-];
-
 /// Random-looking bytes that a seed decides.
 pub struct Seeded(Mutex<(u64, u64)>);
 
@@ -426,7 +404,7 @@ impl World {
     pub async fn copy(&self) -> Arc<dyn Store> {
         use jadegate::store::{Batch, Write};
         let copy = MemoryStore::new();
-        for table in TABLES {
+        for table in tables::ALL {
             let writes = self.cells(table).await.into_iter().map(|(place, cell)| Write::Put(place, cell)).collect();
             copy.commit(Batch { checks: Vec::new(), writes }).await.unwrap();
         }

@@ -1,0 +1,161 @@
+//! Random changes to a store behind the gateway's back: the audit, or the next start, notices each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jadegate::ledger::audit::{Finding, audit};
+use jadegate::store::memory::MemoryStore;
+use jadegate::store::{Batch, Cell, Place, Store, Write};
+use jadegate::tables;
+
+use crate::support::world::{World, cells, keyring, record_line};
+
+/// How many changes are made, one at a time; `JADEGATE_MUTATIONS` asks for more.
+const MUTATIONS: usize = 200;
+
+type Cells = BTreeMap<Place, Cell>;
+
+async fn all(store: &dyn Store) -> Cells {
+    let mut found = Cells::new();
+    for table in tables::ALL.into_iter().filter(|table| *table != tables::SESSION) {
+        found.extend(cells(store, table).await);
+    }
+    found
+}
+
+async fn store_of(cells: &Cells) -> Arc<dyn Store> {
+    let store = MemoryStore::new();
+    let writes = cells.iter().map(|(place, cell)| Write::Put(place.clone(), cell.clone())).collect();
+    store.commit(Batch { checks: Vec::new(), writes }).await.unwrap();
+    Arc::new(store)
+}
+
+/// Numbers that a seed decides.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % end
+    }
+}
+
+/// Some work of every kind, with a look at the store in the middle of it.
+async fn worked() -> (World, Cells) {
+    let world = World::new().await;
+    let login = world.good(1).await;
+    world.register(100..160).await;
+    let consent = world.consent(&login, "yx-bike", "bike-deposit", 300).await;
+    for _ in 0..150 {
+        world.asked("yx-bike", "bike-deposit", &consent.token).await;
+    }
+    let earlier = all(&**world.store.inner()).await;
+    world.next_day();
+    let records: Vec<_> = (0..200)
+        .map(|i| record_line("yx-civil-affairs", "volunteer-hours", &format!("a-{i}"), 100 + i % 60, Some(1)))
+        .collect();
+    world.report("yx-civil-affairs", &records).await;
+    world.make_good(1).await;
+    let code = world.code(&login, &consent).await;
+    world.asked("yx-bike", "bike-deposit", &code).await;
+    for _ in 0..120 {
+        world.asked("yx-bike", "bike-deposit", &consent.token).await;
+    }
+    world.gateway.revoke(&login, &consent.id.to_text()).await.unwrap();
+    (world, earlier)
+}
+
+async fn findings(world: &World, cells: &Cells) -> Vec<Finding> {
+    audit(&store_of(cells).await, &keyring(), &world.outside, &mut |_| {}).await.unwrap().findings
+}
+
+/// One change: a cell rolled back, exchanged, deleted, copied, bent; or the log's tail cut.
+fn mutate(now: &Cells, earlier: &Cells, dice: &mut Dice) -> (Cells, String) {
+    let places: Vec<&Place> = now.keys().collect();
+    let place = places[dice.below(places.len())].clone();
+    let mut after = now.clone();
+    let told = |what: &str| format!("{what} {:?}", place.table);
+    match dice.below(6) {
+        0 => {
+            let moved: Vec<_> = earlier.iter().filter(|(place, cell)| now.get(*place) != Some(cell)).collect();
+            let (place, cell) = moved[dice.below(moved.len())];
+            after.insert(place.clone(), cell.clone());
+            (after, format!("rolled back {:?}", place.table))
+        }
+        1 => {
+            let alike: Vec<_> = places.iter().filter(|other| other.table == place.table && **other != &place).collect();
+            let Some(other) = alike.get(dice.below(alike.len().max(1))) else { return mutate(now, earlier, dice) };
+            if now[**other] == now[&place] {
+                return mutate(now, earlier, dice);
+            }
+            after.insert(place.clone(), now[**other].clone());
+            after.insert((**other).clone(), now[&place].clone());
+            (after, told("exchanged"))
+        }
+        2 => {
+            after.remove(&place);
+            (after, told("deleted"))
+        }
+        3 => {
+            let mut copy = place.clone();
+            let at = dice.below(copy.key.len());
+            copy.key[at] ^= 1 << dice.below(8);
+            if now.contains_key(&copy) {
+                return mutate(now, earlier, dice);
+            }
+            after.insert(copy, now[&place].clone());
+            (after, told("copied"))
+        }
+        4 => {
+            let cell = after.get_mut(&place).unwrap();
+            if cell.value.is_empty() {
+                return mutate(now, earlier, dice);
+            }
+            let at = dice.below(cell.value.len());
+            cell.value[at] ^= 1 << dice.below(8);
+            (after, told("bent"))
+        }
+        _ => {
+            let leaves: Vec<&Place> = now.keys().filter(|place| place.table == tables::LEAF).collect();
+            let kept = dice.below(leaves.len());
+            leaves[kept..].iter().for_each(|leaf| drop(after.remove(*leaf)));
+            (after, format!("cut the log from leaf {kept} on"))
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_of_many_random_changes_to_a_store_is_found() {
+    let (world, earlier) = worked().await;
+    let now = all(&**world.store.inner()).await;
+    assert_eq!(findings(&world, &now).await, []);
+    let wanted = std::env::var("JADEGATE_MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(MUTATIONS);
+    let mut dice = Dice(20_261_125);
+    for turn in 0..wanted {
+        let (after, what) = mutate(&now, &earlier, &mut dice);
+        let found = findings(&world, &after).await;
+        assert!(!found.is_empty(), "turn {turn}: {what}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_rolled_back_whole_is_found_by_the_copy_outside() {
+    let (world, earlier) = worked().await;
+    let found = findings(&world, &earlier).await;
+    assert!(found.iter().any(|finding| finding.what.contains("rolled back")), "{found:?}");
+}
+
+/// What is found is named well enough to act on: table, cell, entry, and what is wrong with it.
+#[tokio::test]
+async fn findings_name_the_cell_and_the_entry() {
+    let (world, earlier) = worked().await;
+    let now = all(&**world.store.inner()).await;
+    let (place, cell) = earlier.iter().find(|(place, _)| place.table == tables::CONSENT).unwrap();
+    let mut after = now.clone();
+    after.insert(place.clone(), cell.clone());
+    let found = findings(&world, &after).await;
+    let [one] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((one.table, one.key.as_ref(), one.entry), ("consent", Some(&place.key), Some(world.log_size() - 1)));
+    let newest = now[place].version;
+    assert_eq!(one.what, format!("was rolled back to version {}; the newest is {newest}", cell.version));
+}
