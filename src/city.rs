@@ -29,7 +29,7 @@ pub struct City {
 }
 
 /// Limits on what callers may do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Calls a second, of one party, in the long run.
     pub calls_per_second: u32,
@@ -71,7 +71,15 @@ impl City {
         let model = root.need("model", mistakes).and_then(|v| v.code(ModelId::parse, mistakes));
         let limits = root.need("limits", mistakes).and_then(|v| limits(v.table("limits", mistakes)?, mistakes));
         root.finish(mistakes);
-        Some(Self { name: name?, cuts: cuts?, answer_floor_ms: floor?, model: model?, limits: limits? })
+        // What could not be read has been told and keeps the set from loading; cuts and model are still held against
+        // other files.
+        Some(Self {
+            name: name.unwrap_or_else(Bilingual::unread),
+            cuts: cuts?,
+            answer_floor_ms: floor.unwrap_or(ANSWER_FLOOR_MS),
+            model: model?,
+            limits: limits.unwrap_or_default(),
+        })
     }
 }
 

@@ -80,7 +80,8 @@ code!(
     RuleId
 );
 
-/// A provider's own id of a record: 1 to 64 characters, none of them a control character.
+/// A provider's own id of a record: 1 to 64 characters, none of them a control character or one
+/// that turns the direction of what stands beside it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(Box<str>);
 
@@ -88,7 +89,11 @@ impl RecordId {
     /// Checks the form; an id is compared as it is written, without folding.
     pub fn parse(text: &str) -> Result<Self, CodeError> {
         let chars = text.chars().count();
-        if (1..=CODE_CHARS_MAX).contains(&chars) && !text.chars().any(char::is_control) && text.trim() == text {
+        let unseen = |c: char| {
+            c.is_control()
+                || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        };
+        if (1..=CODE_CHARS_MAX).contains(&chars) && !text.chars().any(unseen) && text.trim() == text {
             Ok(Self(text.into()))
         } else {
             Err(CodeError)

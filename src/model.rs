@@ -135,7 +135,7 @@ impl Model {
         let lowest = grades.last().filter(|_| all);
         let (dimensions, known) = dimensions(&mut root, published, mistakes);
         let rules = rules(&mut root, catalogue, &known, lowest, mistakes);
-        if let (Some(lowest), Some((_, [_, floor, _]))) = (lowest, &head)
+        if let (Some(lowest), Some((_, Some([_, floor, _])))) = (lowest, &head)
             && lowest.min > *floor
         {
             let (code, min) = (lowest.code.as_str(), lowest.min);
@@ -150,7 +150,9 @@ impl Model {
             );
         }
         root.finish(mistakes);
-        let (id, [base, floor, ceiling]) = head?;
+        let (id, points) = head?;
+        // What could not be read has been told and keeps the set from loading; the rest is held against other files.
+        let [base, floor, ceiling] = points.unwrap_or_default();
         let lowest = lowest?.code.clone();
         Some(Self {
             id,
@@ -180,17 +182,20 @@ impl Model {
     }
 }
 
-fn head(mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<(ModelId, [i64; 3])> {
+/// The id, and base, floor and ceiling where all three could be read.
+fn head(mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<(ModelId, Option<[i64; 3]>)> {
     let id = table.need("id", mistakes).and_then(|v| v.code(ModelId::parse, mistakes));
     let mut points = |field| table.need(field, mistakes).and_then(|v| Some((v.whole(0..=SCORE_MAX, mistakes)?, v)));
     let (base, floor, ceiling) = (points("base"), points("floor"), points("ceiling"));
     table.finish(mistakes);
-    let ((base, base_value), (floor, _), (ceiling, _)) = (base?, floor?, ceiling?);
+    let (Some((base, base_value)), Some((floor, _)), Some((ceiling, _))) = (base, floor, ceiling) else {
+        return Some((id?, None));
+    };
     if !(floor <= base && base <= ceiling) {
         let expected = format!("from the floor {floor} to the ceiling {ceiling}");
         base_value.wrong(mistakes, format!("`base` is {base}"), expected, "move the base, the floor or the ceiling");
     }
-    Some((id?, [base, floor, ceiling]))
+    Some((id?, Some([base, floor, ceiling])))
 }
 
 fn name(table: &mut Table<'_>, published: bool, mistakes: &mut Mistakes) -> Option<Bilingual> {
@@ -323,7 +328,9 @@ fn rule(
         }
         Some(limit)
     });
-    Some(Rule { dimension: dimension?, points: points?, per, weight_by_year, count: count?, cap, limits_score_to })
+    // As above: points that could not be read hide no other mistake.
+    let (points, count) = (points.unwrap_or_default(), count.unwrap_or(Count::Latest));
+    Some(Rule { dimension: dimension?, points, per, weight_by_year, count, cap, limits_score_to })
 }
 
 #[cfg(test)]

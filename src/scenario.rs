@@ -170,20 +170,21 @@ fn scenario(table: &mut Table<'_>, ids: &mut Once, mistakes: &mut Mistakes) -> O
     let (days, days_max) = within(table, "days", "days_max", DAYS_MAX, mistakes);
     let answer_minutes = table.need("answer_minutes", mistakes).and_then(|v| v.whole(1..=ANSWER_MINUTES_MAX, mistakes));
     let one_a_person = table.need("one_a_person", mistakes).and_then(|v| v.flag(mistakes));
+    // What could not be read has been told and keeps the set from loading; the rest is still held against other files.
     Some(Scenario {
         id: id?,
-        title: title?,
-        benefit: benefit?,
-        category: category?,
-        basic_service: basic_service?,
-        question: question?,
+        title: title.unwrap_or_else(Bilingual::unread),
+        benefit: benefit.unwrap_or_else(Bilingual::unread),
+        category: category.unwrap_or(BenefitCategory::Discount),
+        basic_service: basic_service.unwrap_or_default(),
+        question: question.unwrap_or(Question::GradeNamed),
         parties,
-        uses: uses?,
-        uses_max: uses_max?,
-        days: days?,
-        days_max: days_max?,
-        answer_minutes: answer_minutes?.try_into().ok()?,
-        one_a_person: one_a_person?,
+        uses: uses.unwrap_or_default(),
+        uses_max: uses_max.unwrap_or_default(),
+        days: days.unwrap_or_default(),
+        days_max: days_max.unwrap_or_default(),
+        answer_minutes: answer_minutes.and_then(|minutes| minutes.try_into().ok()).unwrap_or_default(),
+        one_a_person: one_a_person.unwrap_or_default(),
     })
 }
 

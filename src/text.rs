@@ -9,6 +9,14 @@ pub struct Bilingual {
     pub en: String,
 }
 
+impl Bilingual {
+    /// Stands for a text that could not be read, so that the other mistakes of its file are still told; what holds one
+    /// never loads.
+    pub(crate) fn unread() -> Self {
+        Self { zh: String::new(), en: String::new() }
+    }
+}
+
 /// A letter or digit as it is compared: full-width forms become ASCII, and case is folded.
 fn folded(c: char) -> impl Iterator<Item = char> {
     let plain = match c {

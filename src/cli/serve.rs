@@ -176,6 +176,7 @@ impl Serving {
             }
         };
         let digest = crate::keys::hex(&policies.digest);
+        let before = self.app.gateway.policies().map(|policies| of_listeners(&policies)).ok();
         if let Err(error) = self.app.gateway.load_policies(policies).await {
             tracing::error!(%error, "the policies were not loaded; the old ones hold");
             return;
@@ -184,9 +185,20 @@ impl Serving {
         if let Ok(policies) = self.app.gateway.policies() {
             let (calls, failures) = rates(&policies);
             self.app.limiter.reconfigure(calls, failures);
+            if before.is_some_and(|before| before != of_listeners(&policies)) {
+                tracing::warn!(
+                    "connections, header_* and body_seconds_max of city.toml are taken over at the next start"
+                );
+            }
         }
         tracing::info!(digest, "the policies were loaded");
     }
+}
+
+/// The limits that a listener takes over when it starts.
+fn of_listeners(policies: &PolicySet) -> (u32, usize, u64, u64) {
+    let limits = &policies.city.limits;
+    (limits.connections, limits.header_bytes_max, limits.header_seconds_max, limits.body_seconds_max)
 }
 
 fn rates(policies: &PolicySet) -> (Rate, Rate) {

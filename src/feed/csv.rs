@@ -60,6 +60,8 @@ pub struct Rows {
     kind: Kind,
     /// A place in the bytes, and the line on which it lies.
     counted: (usize, u64),
+    /// Lines that an open quotation mark made part of a cell of this earlier line, still to be named.
+    swallowed: (u64, std::ops::Range<u64>),
 }
 
 impl Rows {
@@ -73,7 +75,7 @@ impl Rows {
             return Err(FeedError::NoHeadings);
         }
         let columns = columns(&row, kind, prohibited)?;
-        Ok(Self { bytes, reader, row, columns, kind, counted: (0, 1) })
+        Ok(Self { bytes, reader, row, columns, kind, counted: (0, 1), swallowed: (0, 0..0) })
     }
 
     /// The line on which the row that was read begins. The reader's own count begins a row before the line ends and
@@ -96,6 +98,16 @@ impl Rows {
         }
         self.counted = (at, line);
         line
+    }
+
+    /// How many more lines than its first the row took, where a cell that has one line by its nature runs over several:
+    /// a quotation mark was left open, and what it swallowed were rows.
+    fn swallows(&self) -> u64 {
+        let one_line = |column: usize| self.columns.get(column).copied().flatten().is_none_or(|f| f.name != "detail");
+        let ends = |cell: &[u8]| cell.trim_ascii_end().iter().filter(|byte| **byte == b'\n').count();
+        let broken = self.row.iter().enumerate().any(|(column, cell)| one_line(column) && ends(cell) > 0);
+        let lines: usize = if broken { self.row.iter().map(ends).sum() } else { 0 };
+        u64::try_from(lines).unwrap_or(u64::MAX)
     }
 
     fn line(&self) -> Result<Vec<u8>, LineError> {
@@ -132,17 +144,33 @@ impl Iterator for Rows {
     type Item = Line;
 
     fn next(&mut self) -> Option<Line> {
+        let (opened, lines) = &mut self.swallowed;
+        if let Some(number) = lines.next() {
+            return Some(Line { number, bytes: Err(left_open(*opened)) });
+        }
         loop {
             // Reading bytes from memory with any number of cells cannot fail.
             if !self.reader.read_byte_record(&mut self.row).unwrap_or(false) {
                 return None;
             }
             let number = self.line_number();
+            let more = self.swallows();
+            if more > 0 {
+                self.swallowed = (number, number + 1..number + 1 + more);
+                return Some(Line { number, bytes: Err(left_open(number)) });
+            }
             if self.row.iter().any(|cell| !blank(cell)) {
                 return Some(Line { number, bytes: self.line() });
             }
         }
     }
+}
+
+fn left_open(line: u64) -> LineError {
+    let message = format!(
+        "a quotation mark in line {line} is left open, and this line was read into its cell: close, double or remove the mark, and send the lines again"
+    );
+    LineError::new(LineCode::Malformed, message)
 }
 
 fn blank(cell: &[u8]) -> bool {

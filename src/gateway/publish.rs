@@ -38,7 +38,7 @@ const LOG_LEVELS: usize = 32;
 pub enum LoadError {
     /// The set lacks the model that is in force.
     #[error(
-        "models/: the model in force, {id} (sha256-{digest}), is not among the files; put the file back unchanged, since a published model never changes"
+        "models/: no file there is the model in force, {id} with sha256-{digest}, to the byte; put it back as it was published, a comment counts too, and give a changed one an id of its own"
     )]
     ModelMissing {
         /// The model's id.

@@ -147,7 +147,24 @@ impl Parts<'_> {
                     );
                 }
             },
-            Question::ScoreAtLeast(_) | Question::GradeNamed => {}
+            // INVARIANT (few cuts), first half: a grade is named only from `good` up.
+            Question::GradeNamed => {
+                let good = model.grades.iter().find(|g| g.code.as_str() == "good").map(|g| g.min);
+                let lowest = city.cuts.first().map(|cut| i64::from(*cut));
+                if let (Some(good), Some(lowest)) = (good, lowest)
+                    && lowest < good
+                {
+                    self.wrong(
+                        mistakes,
+                        SCENARIOS,
+                        &path,
+                        format!("it names the grade, and the lowest cut is {lowest}"),
+                        format!("no cut below {good}, where \"good\" begins, while a scenario names grades"),
+                        "ask for a score or a grade, or take the lowest cut out",
+                    );
+                }
+            }
+            Question::ScoreAtLeast(_) => {}
         }
     }
 

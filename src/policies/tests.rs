@@ -191,6 +191,9 @@ fn questions_use_the_few_cuts_and_no_grade_tells_more() {
         &[("scenarios.toml", "question = { grade_at_least = \"good\"", "question = { grade_at_least = \"goood\"")],
         &[("scenarios.toml", "the model in force has no grade \"goood\"")],
     );
+    let files = edited(&[("city.toml", "[600, 800]", "[500, 600, 800]")]);
+    let named = "it names the grade, and the lowest cut is 500";
+    assert!(PolicySet::parse(files).unwrap_err().iter().all(|m| m.what == named), "a grade is named from good up");
     let finer = "min = 800\n\n[[grade]]\ncode = \"better\"\nname = { zh = \"更好\", en = \"Better\" }\nmin = 700";
     check(&[(MODEL, "min = 800", finer)], &[(MODEL, "the grade \"better\" begins at 700, which is no cut")]);
 }
@@ -304,6 +307,33 @@ fn a_mistake_in_one_file_makes_none_in_others() {
         &[("scenarios.toml", "the party \"yx-public-security\" has only the roles provider, registrar")],
     );
     check(&[(MODEL, "base = 500", "base = \"500\"")], &[(MODEL, "`base` is a text")]);
+}
+
+/// What cannot be read in one place hides nothing in another, in the same entry or in another file.
+#[test]
+fn a_mistake_hides_no_other() {
+    let told = |edits: &[(&str, &str, &str)]| -> Vec<String> {
+        let mistakes = PolicySet::parse(edited(edits)).unwrap_err();
+        let mut said: Vec<_> = mistakes.iter().map(|m| m.what.clone()).collect();
+        said.sort();
+        said
+    };
+    let library = (
+        "question = { score_at_least = 600 }\nparties = [\"yx-library\"",
+        "question = { score_at_least = 750 }\nparties = [\"yx-nobody\"",
+    );
+    assert_eq!(
+        told(&[("scenarios.toml", library.0, library.1), ("scenarios.toml", "uses_max = 200", "uses_max = \"many\"")]),
+        ["`uses_max` is a text", "it asks about 750", "no party has the id \"yx-nobody\""]
+    );
+    assert_eq!(
+        told(&[
+            ("city.toml", "answer_floor_ms = 50", "answer_floor_ms = \"x\""),
+            ("scenarios.toml", "question = { score_at_least = 600 }", "question = { score_at_least = 650 }"),
+            (MODEL, "base = 500", "base = \"x\""),
+        ]),
+        ["`answer_floor_ms` is a text", "`base` is a text", "it asks about 650"]
+    );
 }
 
 #[test]

@@ -355,7 +355,9 @@ fn would_raise(tally: &Tally, sums: &Sums, records: &[Held], catalogue: &Catalog
         // A sum that grows by less than a point still helps; one that a limit or the ceiling holds does not.
         let held = after.limit.is_some_and(|limit| after.score >= limit) || after.score >= tally.model.ceiling;
         let score_gain = after.score - sums.score;
-        let gain = if held { score_gain * 100 } else { (after.total - sums.total).max(score_gain * 100) };
+        // What lies below the floor is made up for before anything shows.
+        let shown = |total: i64| total.max(tally.model.floor * 100);
+        let gain = if held { score_gain * 100 } else { (shown(after.total) - shown(sums.total)).max(score_gain * 100) };
         if score_gain > 0 || (score_gain == 0 && !held && gain > 0) {
             found.push((score_gain, suggest(gain)));
         }

@@ -1,5 +1,6 @@
 //! A small city of our own, tables of expected scores, and properties over drawn records.
 
+use jiff::ToSpan;
 use jiff::civil::date;
 use proptest::prelude::*;
 
@@ -297,6 +298,19 @@ fn suggestions_give_what_they_promise() {
     let told = explain(&gone, &records, &catalogue, &model, ON);
     assert!(told.would_raise.is_empty() && told.dimensions.is_empty() && told.next_change.is_none());
     assert_eq!(told.records.len(), 2);
+}
+
+/// What lies below the floor has to be made up for first: nothing is promised that would not show.
+#[test]
+fn suggestions_at_the_floor_promise_what_shows() {
+    let (catalogue, mut model) = city();
+    model.floor = 200;
+    let judgments: Vec<_> = (0..4i32).map(|n| a("judgment", date(2026, 6, 1).saturating_sub(n.days()))).collect();
+    let told = explain(&adult(), &judgments, &catalogue, &model, ON);
+    assert_eq!((told.total, told.held_by), (14_000, Some(ScoreHold::Floor)));
+    let without = evaluate(&adult(), &judgments[1..], &catalogue, &model, ON).score.unwrap();
+    assert_eq!(without, 230, "90 points less against them, 60 of which the floor had swallowed");
+    assert_eq!(told.would_raise.iter().map(Suggestion::gain).collect::<Vec<_>>(), [3_000, 3_000, 3_000]);
 }
 
 const CODES: [&str; 7] = ["judgment", "dishonesty", "fine", "honour", "rating", "hours", "unnamed"];

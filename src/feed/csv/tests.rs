@@ -131,7 +131,11 @@ fn lines_are_counted_as_an_editor_shows_them() {
             row("V-4", P1, "王芳", "20250301", "1").trim_end(),
         );
         let table = table.replace('\n', end);
-        assert_eq!(codes(&table), [(4, "ok"), (7, "malformed"), (9, "malformed"), (10, "ok")], "{table:?}");
+        assert_eq!(
+            codes(&table),
+            [(4, "ok"), (7, "malformed"), (8, "malformed"), (9, "malformed"), (10, "ok")],
+            "{table:?}"
+        );
     }
 }
 
@@ -143,7 +147,12 @@ fn rows_of_an_odd_shape() {
     );
     assert_eq!(codes(table), [(2, "missing-field"), (3, "ok"), (4, "malformed"), (5, "malformed")]);
     let open_quote = format!("{HEADINGS}V-1,yx-civil,hours,,{P1},\"王芳,{}", "20250301,,1,\n".repeat(3_000));
-    assert_eq!(codes(open_quote), [(2, "too-large")]);
+    let swallowed: Vec<_> = (2..=3_001).map(|line| (line, "malformed")).collect();
+    assert_eq!(codes(open_quote), swallowed, "each line that the open mark swallowed is named");
+    let row = |n: u32, name: &str| format!("V-{n},yx-civil,hours,,{P1},{name},20250301,,1,\n");
+    let closed = [row(1, "王芳"), row(2, "\"王芳"), row(3, "王芳"), row(4, "王芳\""), row(5, "王芳")].concat();
+    let told = codes(format!("{HEADINGS}{closed}"));
+    assert_eq!(told, [(2, "ok"), (3, "malformed"), (4, "malformed"), (5, "malformed"), (6, "ok")]);
 }
 
 #[test]

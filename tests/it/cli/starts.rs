@@ -278,13 +278,7 @@ async fn serve_runs_what_init_made() {
     let folder = crate::support::Folder::new();
     let dir = folder.path().join("city");
     assert_eq!(run(&["init", dir.to_str().unwrap()]).0, 0);
-    let [listen, api, admin] = crate::support::deployment::free_addresses();
-    let config = dir.join("jadegate.toml");
-    rewrite(&config, |text| {
-        text.replace("127.0.0.1:8080", &listen.to_string())
-            .replace("127.0.0.1:8443", &api.to_string())
-            .replace("127.0.0.1:9090", &admin.to_string())
-    });
+    let (config, listen, admin) = on_free_ports(&dir);
     let mut serving = Serving::start(&config, &dir.join("output"), &[]).await;
     let mut public = jadegate::client::Client::new(&format!("http://{listen}"), None).unwrap();
     assert_eq!(public.get("/v1/scenarios").await.unwrap().status, 200);
@@ -305,7 +299,7 @@ fn keys_that_everybody_can_read_are_refused_by_name() {
     let dir = folder.path().join("city");
     assert_eq!(run(&["init", dir.to_str().unwrap()]).0, 0);
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("keys-example");
-    let config = dir.join("jadegate.toml");
+    let (config, ..) = on_free_ports(&dir);
     let refused = |file: &str, from: &Path| {
         let place = dir.join("keys").join(file);
         let good = std::fs::read(&place).unwrap();
@@ -320,4 +314,16 @@ fn keys_that_everybody_can_read_are_refused_by_name() {
     let secret = std::fs::read_dir(example.join("parties")).unwrap().next().unwrap().unwrap().path();
     let said = refused("parties/yx-library-1.hmac", &secret);
     assert!(said.contains("yx-library-1.hmac") && said.contains("published with the source"), "{said}");
+}
+
+/// What `init` made, listening where nobody else does: its own ports may be those of a demo that somebody left running.
+fn on_free_ports(dir: &Path) -> (std::path::PathBuf, std::net::SocketAddr, std::net::SocketAddr) {
+    let [listen, api, admin] = crate::support::deployment::free_addresses();
+    let config = dir.join("jadegate.toml");
+    rewrite(&config, |text| {
+        text.replace("127.0.0.1:8080", &listen.to_string())
+            .replace("127.0.0.1:8443", &api.to_string())
+            .replace("127.0.0.1:9090", &admin.to_string())
+    });
+    (config, listen, admin)
 }
