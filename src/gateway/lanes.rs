@@ -15,6 +15,7 @@ const LANES: usize = 4_096;
 pub(super) struct Lanes(Vec<Mutex<()>>);
 
 impl Lanes {
+    /// Lanes that nobody is in.
     pub fn new() -> Self {
         Self((0..LANES).map(|_| Mutex::new(())).collect())
     }

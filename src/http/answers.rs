@@ -70,8 +70,12 @@ async fn answer(app: &App, caller: &Caller, headers: &http::HeaderMap, bytes: &[
         app.limiter.codes(&caller.party).map_err(|too_many| too_many.problem(code::TOO_MANY_CODES))?;
     }
     let answered = app.gateway.ask(caller, &AskRequest { scenario, consent, nonce }).await;
-    if by_code && matches!(answered, Err(GatewayError::Refused(_))) {
-        app.limiter.wrong_code(&caller.party);
-    }
-    answered.map_err(|error| app.problem(error))
+    answered.map_err(|error| {
+        let refused = matches!(error, GatewayError::Refused(_));
+        let problem = app.problem(error);
+        if by_code && refused && problem.status().is_client_error() {
+            app.limiter.wrong_code(&caller.party);
+        }
+        problem
+    })
 }

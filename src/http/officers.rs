@@ -50,8 +50,11 @@ fn read<T>(
     query.get(name).map(|text| parse(text).ok_or_else(wrong)).transpose()
 }
 
-fn filter(uri: &Uri) -> Result<LogFilter, Problem> {
-    let query = Query::read(uri, &FILTERS)?;
+/// Counts are of the whole log or of a part of it by time, party, scenario and action: never of one person.
+const SUMMARY_FILTERS: [&str; 5] = ["from", "to", "party", "scenario", "action"];
+
+fn filter(uri: &Uri, known: &[&str]) -> Result<LogFilter, Problem> {
+    let query = Query::read(uri, known)?;
     let page = query.page()?;
     Ok(LogFilter {
         from: read(&query, "from", TIME, |text| text.parse().ok())?,
@@ -67,13 +70,13 @@ fn filter(uri: &Uri) -> Result<LogFilter, Problem> {
 
 pub(super) async fn access_log(State(app): State<Arc<App>>, headers: HeaderMap, uri: Uri) -> Answer {
     let officer = app.officer(&headers).await?;
-    let lines = app.gateway.access_log(&officer, &filter(&uri)?).await.map_err(|e| app.problem(e))?;
+    let lines = app.gateway.access_log(&officer, &filter(&uri, &FILTERS)?).await.map_err(|e| app.problem(e))?;
     Ok(Json(lines.iter().map(wire::log_line).collect::<Vec<_>>()).into_response())
 }
 
 pub(super) async fn summary(State(app): State<Arc<App>>, headers: HeaderMap, uri: Uri) -> Answer {
     let officer = app.officer(&headers).await?;
-    let summary = app.gateway.summary(&officer, &filter(&uri)?).await.map_err(|e| app.problem(e))?;
+    let summary = app.gateway.summary(&officer, &filter(&uri, &SUMMARY_FILTERS)?).await.map_err(|e| app.problem(e))?;
     Ok(Json(wire::summary(&summary)).into_response())
 }
 

@@ -145,7 +145,7 @@ async fn answer(state: &WebState, seen: &Seen, posted: &Posted) -> Result<Respon
             pages(state, seen, &policies, &party, scenario, &answer.into_body())
         }
         Err(GatewayError::Refused(refusal)) => {
-            if is_code {
+            if is_code && refused(&refusal).is_client_error() {
                 state.app.limiter.wrong_code(&party);
             }
             again(refused(&refusal), seen.lang.refusal(&refusal))

@@ -307,11 +307,14 @@ async fn both_answers_have_one_size_and_the_same_headers() {
         let world = World::new(renamed(front), true).await;
         let pages: BTreeMap<String, Got> = every_page(&world, Lang::Zh).await.into_iter().collect();
         let (met, withheld) = (&pages["answer-met"], &pages["answer-withheld"]);
-        assert!(met.html.contains("<h1>可享受</h1>") && withheld.html.contains("<h1>不适用</h1>"));
+        assert!(
+            met.html.contains("<h1 class=\"said\">可享受</h1>")
+                && withheld.html.contains("<h1 class=\"said\">不适用</h1>")
+        );
         assert_eq!(met.html.len(), withheld.html.len());
         assert_eq!(met.html.len() % (16 * 1024), 0);
         assert_eq!(met.headers, withheld.headers);
-        let place = |html: &str| html.find("<h1>").unwrap();
+        let place = |html: &str| html.find("<h1 class=\"said\">").unwrap();
         assert_eq!(place(&met.html), place(&withheld.html));
     }
 }
@@ -426,10 +429,10 @@ async fn a_code_on_the_page_is_the_code_that_works() {
     assert_eq!(code.len(), 3);
     let form = format!("scenario=library-deposit&code={}", code.join("+").to_lowercase());
     let answer = world.post("/counter", &library, Lang::Zh, &form).await;
-    assert!(answer.html.contains("<h1>可享受</h1>"), "{}", answer.html);
+    assert!(answer.html.contains("<h1 class=\"said\">可享受</h1>"), "{}", answer.html);
     world.clock.advance(Duration::from_secs(1));
     let again = world.post("/counter", &library, Lang::Zh, &form).await;
-    assert!(again.html.contains("<h1>不适用</h1>"), "a code works once");
+    assert!(again.html.contains("<h1 class=\"said\">不适用</h1>"), "a code works once");
     let asked = world.get("/me/accesses", &person, Lang::Zh).await.html;
     assert_eq!(asked.matches("玉溪市图书馆为“免押金借书”询问").count(), 2);
 }

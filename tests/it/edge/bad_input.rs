@@ -529,3 +529,50 @@ async fn a_wrong_login_gets_no_session() {
     let elsewhere = city.public().post("/demo/login", FORM, format!("as={}", city.people[0]), origin).await.unwrap();
     assert!(elsewhere.status == 403 && !elsewhere.headers.contains_key("set-cookie"), "another site's form");
 }
+
+/// Counts are never of one person, nor of a page: what the summary does not do is refused, not passed over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_summary_takes_no_case_and_no_page() {
+    let city = Deployment::city().await;
+    let mut officer = city.login("officer-one").await;
+    for query in ["case=00000000000000000000000000000000", "limit=1", "before=1"] {
+        let refused = officer.get(&format!("/v1/access-log/summary?{query}")).await.unwrap();
+        assert_eq!(problem(&refused, &[]), (400, "bad-query".to_owned()), "{query}");
+    }
+    assert_eq!(officer.get("/v1/access-log/summary?action=report").await.unwrap().status, 200);
+}
+
+/// Every change by session comes from our own pages, whatever it changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_change_by_session_is_taken_from_another_site() {
+    let city = Deployment::city().await;
+    let (mut me, mut officer) = (city.person(0).await, city.login("officer-one").await);
+    let given = consent(&mut me, SCENARIO, LIBRARY, json!({})).await;
+    let id = text(&given, "id");
+    let elsewhere: HeaderMap =
+        [(HeaderName::from_static("origin"), HeaderValue::from_static("https://elsewhere.example"))]
+            .into_iter()
+            .collect();
+    let json_kind = (HeaderName::from_static("content-type"), HeaderValue::from_static(JSON));
+    let with_body: HeaderMap =
+        elsewhere.clone().into_iter().filter_map(|(n, v)| Some((n?, v))).chain([json_kind]).collect();
+    let wish = json!({"scenario": SCENARIO, "party": LIBRARY}).to_string();
+    let before = city.log_size().await;
+    for (method, path, headers, body) in [
+        (Method::POST, "/v1/me/consents".to_owned(), &with_body, wish),
+        (Method::DELETE, format!("/v1/me/consents/{id}"), &elsewhere, String::new()),
+        (Method::POST, format!("/v1/me/consents/{id}/codes"), &elsewhere, String::new()),
+    ] {
+        let refused = me.send(method, &path, headers.clone(), body.into_bytes().into()).await.unwrap();
+        assert_eq!(problem(&refused, &[]), (403, "wrong-origin".to_owned()), "{path}");
+    }
+    let case = json!({"reason": "x", "person": {"id_number": P1}}).to_string();
+    for (path, headers, body) in [
+        ("/v1/cases", &with_body, case),
+        ("/v1/cases/00000000000000000000000000000000/confirm", &elsewhere, String::new()),
+    ] {
+        let refused = officer.send(Method::POST, path, headers.clone(), body.into_bytes().into()).await.unwrap();
+        assert_eq!(problem(&refused, &[]), (403, "wrong-origin".to_owned()), "{path}");
+    }
+    assert_eq!(city.log_size().await, before);
+}
