@@ -13,10 +13,13 @@ use super::limit::Limiter;
 use super::problem::Problem;
 use super::signature::BaseAddress;
 use crate::clock::Clock;
+use crate::code::PartyId;
 use crate::gateway::{Gateway, GatewayError, Loaded, Refusal};
 
 /// How many bytes of feeds are held in memory at a time, over all connections.
 const FEED_BYTES_AT_ONCE: usize = 512 * 1024 * 1024;
+/// How many of them one party may take up: two of the largest feeds.
+const FEED_BYTES_OF_A_PARTY: usize = 128 * 1024 * 1024;
 
 /// The secrets of parties that sign with `hmac-sha256`, by the name of their file.
 pub type Secrets = HashMap<String, Zeroizing<Vec<u8>>>;
@@ -37,6 +40,7 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Memory for feeds under way, all together.
     pub(super) room: Room,
+    shares: Mutex<HashMap<PartyId, Room>>,
     secrets: RwLock<Arc<Secrets>>,
     directory: Mutex<Option<(Arc<Loaded>, Arc<Directory>)>>,
 }
@@ -53,7 +57,18 @@ impl App {
     ) -> Self {
         let secrets = RwLock::new(Arc::new(secrets));
         let room = Room::new(FEED_BYTES_AT_ONCE);
-        Self { gateway, limiter, numbers, api_base, web_base, clock, room, secrets, directory: Mutex::new(None) }
+        Self {
+            gateway,
+            limiter,
+            numbers,
+            api_base,
+            web_base,
+            clock,
+            room,
+            shares: Mutex::default(),
+            secrets,
+            directory: Mutex::new(None),
+        }
     }
 
     /// Takes over the secrets read with a new policy set.
@@ -74,6 +89,12 @@ impl App {
                 directory
             }
         }
+    }
+
+    /// A party's own part of the room for feeds.
+    pub(super) fn share(&self, party: &PartyId) -> Room {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.entry(party.clone()).or_insert_with(|| Room::new(FEED_BYTES_OF_A_PARTY)).clone()
     }
 
     /// The fixed time of answers.

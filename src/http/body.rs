@@ -60,7 +60,7 @@ pub struct Room(Arc<Semaphore>);
 /// A large body, and the room it takes up until it is dropped.
 pub struct LargeBody {
     bytes: Vec<u8>,
-    _room: OwnedSemaphorePermit,
+    _room: [OwnedSemaphorePermit; 2],
 }
 
 impl std::fmt::Debug for LargeBody {
@@ -85,13 +85,22 @@ impl Room {
 
     /// As [`read`], for a feed: takes the room before it reads, or refuses as overloaded.
     ///
-    /// The caller is to be known already, or anybody could fill the room.
-    pub async fn read(&self, headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<LargeBody, Problem> {
+    /// The caller is to be known already, or anybody could fill the room; `share` is the caller's own
+    /// part of it, or one caller could.
+    pub async fn read(
+        &self,
+        share: &Self,
+        headers: &HeaderMap,
+        body: Body,
+        bytes_max: usize,
+    ) -> Result<LargeBody, Problem> {
         let wanted = said_length(headers).and_then(|n| usize::try_from(n).ok()).unwrap_or(bytes_max).min(bytes_max);
         let kib = u32::try_from(wanted.div_ceil(KIB)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.0)
-            .try_acquire_many_owned(kib)
-            .map_err(|_| Problem::plain(code::OVERLOADED).retry_after(Duration::from_secs(5)).closing())?;
+        let take = |room: &Self| {
+            let full = |_| Problem::plain(code::OVERLOADED).retry_after(Duration::from_secs(5)).closing();
+            Arc::clone(&room.0).try_acquire_many_owned(kib).map_err(full)
+        };
+        let room = [take(share)?, take(self)?];
         Ok(LargeBody { bytes: read(headers, body, bytes_max).await?, _room: room })
     }
 }
@@ -430,15 +439,25 @@ mod tests {
 
     #[tokio::test]
     async fn large_bodies_share_one_room() {
-        let (room, none) = (Room::new(8 * KIB), HeaderMap::new());
+        let (room, share, none) = (Room::new(8 * KIB), Room::new(64 * KIB), HeaderMap::new());
         let mut said = HeaderMap::new();
         said.insert(header::CONTENT_LENGTH, HeaderValue::from_static("5000"));
-        let first = room.read(&said, Body::from(vec![b'x'; 5000]), 8 * KIB).await.unwrap();
+        let first = room.read(&share, &said, Body::from(vec![b'x'; 5000]), 8 * KIB).await.unwrap();
         assert_eq!(first.len(), 5000);
-        assert_eq!(room.read(&none, Body::from("x"), 8 * KIB).await.unwrap_err().code(), "overloaded");
-        assert!(room.read(&none, Body::from("x"), 3 * KIB).await.is_ok());
+        assert_eq!(room.read(&share, &none, Body::from("x"), 8 * KIB).await.unwrap_err().code(), "overloaded");
+        assert!(room.read(&share, &none, Body::from("x"), 3 * KIB).await.is_ok());
         drop(first);
-        assert!(room.read(&none, Body::from("x"), 8 * KIB).await.is_ok());
+        assert!(room.read(&share, &none, Body::from("x"), 8 * KIB).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_caller_does_not_fill_the_room_for_others() {
+        let (room, one, other, none) = (Room::new(8 * KIB), Room::new(4 * KIB), Room::new(4 * KIB), HeaderMap::new());
+        let held = room.read(&one, &none, Body::from("x"), 4 * KIB).await.unwrap();
+        assert_eq!(room.read(&one, &none, Body::from("x"), KIB).await.unwrap_err().code(), "overloaded");
+        assert!(room.read(&other, &none, Body::from("x"), 4 * KIB).await.is_ok());
+        drop(held);
+        assert!(room.read(&one, &none, Body::from("x"), 4 * KIB).await.is_ok());
     }
 
     proptest! {

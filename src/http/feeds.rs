@@ -43,7 +43,8 @@ async fn read(app: &App, peer: &Peer, request: Request) -> Result<(Caller, Large
     let (parts, body) = request.into_parts();
     let identified = app.identify(&policies, peer, &parts)?;
     app.limiter.call(identified.party()).map_err(limit::problem)?;
-    let bytes = app.room.read(&parts.headers, body, policies.city.limits.body_bytes_max).await?;
+    let share = app.share(identified.party());
+    let bytes = app.room.read(&share, &parts.headers, body, policies.city.limits.body_bytes_max).await?;
     let caller = app.with_body(peer, identified, &bytes)?;
     if let Err(problem) = require_content_type(&parts.headers, "application/x-ndjson") {
         app.gateway.log_refusal(&caller).await.map_err(|error| app.problem(error))?;
