@@ -144,7 +144,7 @@ impl Receipt {
 #[derive(Debug)]
 struct GroupTiles {
     completed: Vec<(TileRef, Vec<Hash>)>,
-    edge: RightEdge,
+    edge: Arc<RightEdge>,
 }
 
 impl Tiles for GroupTiles {

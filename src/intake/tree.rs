@@ -111,7 +111,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
 
     fn visit_i64<E>(self, negative: i64) -> Result<Tree, E> {
         // serde_json gives whole numbers from 0 on as u64, so this one is below; its size does not matter.
-        #[allow(clippy::cast_precision_loss)]
+        #[allow(clippy::cast_precision_loss, reason = "only that it is negative is told")]
         Ok(Tree::Number(Number::Other(negative as f64)))
     }
 

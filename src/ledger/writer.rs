@@ -39,8 +39,8 @@ pub(super) struct Writer {
 /// A group put together: what is committed, and what callers get once it is.
 struct Group {
     batch: Batch,
-    /// For each check of the batch, the caller that made it; none for the ledger's own.
-    owners: Vec<Option<usize>>,
+    /// For each check of the batch, the caller that made it (none for the ledger's own) and the cell that it is about.
+    checked: Vec<(Option<usize>, Place)>,
     entries: Vec<[u8; ENTRY_BYTES]>,
     head: Head,
     tiles: Arc<GroupTiles>,
@@ -72,14 +72,14 @@ impl Writer {
             if waiting.is_empty() {
                 return Ok(());
             }
-            let group = match self.assemble(&waiting) {
+            let mut group = match self.assemble(&waiting) {
                 Ok(group) => group,
                 Err((caller, reason)) => {
                     refuse(&mut waiting, caller, RecordError::Failed(reason));
                     continue;
                 }
             };
-            match self.store.commit(group.batch.clone()).await {
+            match self.store.commit(std::mem::take(&mut group.batch)).await {
                 Ok(()) => break group,
                 Err(CommitError::Conflict(failed)) => self.resolve_conflict(&mut waiting, &group, &failed).await?,
                 Err(CommitError::Failed(reason)) => {
@@ -155,10 +155,8 @@ impl Writer {
         let mut conflicts: BTreeMap<usize, Vec<Place>> = BTreeMap::new();
         let mut own = failed.is_empty();
         for index in failed {
-            match (group.owners.get(*index), group.batch.checks.get(*index)) {
-                (Some(Some(caller)), Some(check)) => {
-                    conflicts.entry(*caller).or_default().push(check.place().clone());
-                }
+            match group.checked.get(*index) {
+                Some((Some(caller), place)) => conflicts.entry(*caller).or_default().push(place.clone()),
                 _ => own = true,
             }
         }
@@ -188,7 +186,7 @@ impl Writer {
         let mut edge = RightEdge::clone(&self.state.head.edge);
         let first = edge.size();
         let size = first + waiting.len() as u64;
-        let (mut batch, mut owners) = (Batch::default(), Vec::new());
+        let (mut batch, mut checked) = (Batch::default(), Vec::new());
         let (mut entries, mut completed, mut hour) = (Vec::with_capacity(waiting.len()), Vec::new(), self.state.hour);
         for (caller, (Waiting { change, .. }, index)) in waiting.iter().zip(first..).enumerate() {
             let failed = |reason: String| (caller, reason);
@@ -211,7 +209,7 @@ impl Writer {
             edge.append(leaf_hash(&entry), &mut completed);
             batch.writes.extend(writes);
             batch.writes.extend(leaf_cells(origin, index, &entry, &manifest));
-            owners.extend(change.checks.iter().map(|_| Some(caller)));
+            checked.extend(change.checks.iter().map(|check| (Some(caller), check.place().clone())));
             batch.checks.extend(change.checks.iter().cloned());
             entries.push(entry);
         }
@@ -227,12 +225,12 @@ impl Writer {
             0 => Check::Absent(place.clone()),
             _ => Check::Version(place.clone(), version),
         });
-        owners.push(None);
+        checked.push((None, place.clone()));
         batch.writes.push(Write::Put(place, Cell { version: version + 1, value: note.as_bytes().to_vec() }));
         let edge = Arc::new(edge);
         let head = Head { checkpoint, note, edge: edge.clone() };
-        let tiles = Arc::new(GroupTiles { completed, edge: RightEdge::clone(&edge) });
-        Ok(Group { batch, owners, entries, head, tiles, hour })
+        let tiles = Arc::new(GroupTiles { completed, edge });
+        Ok(Group { batch, checked, entries, head, tiles, hour })
     }
 
     fn body(&self, change: &Change, manifest: &[u8]) -> Body {
