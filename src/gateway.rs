@@ -31,14 +31,14 @@ use jiff::{Timestamp, civil::Date};
 
 use crate::access::{Action, Condition, Role};
 use crate::access_log::Hash;
-use crate::access_log::entry::{LogAction, Subject};
+use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::clock::{Clock, Steady};
 use crate::code::{PartyId, RuleId};
 use crate::disclosure::Standing;
 use crate::entropy::{self, Entropy};
 use crate::keys::Keyring;
 use crate::ledger::outside::Outside;
-use crate::ledger::{Change, Draft, Ledger, LogReader, OpenError, Receipt, RecordError};
+use crate::ledger::{Change, Ledger, LogReader, OpenError, Receipt, RecordError};
 use crate::party::PartyRole;
 use crate::policies::PolicySet;
 use crate::score::{Outcome, Status};
@@ -220,7 +220,7 @@ impl Gateway {
     /// Leaves an entry for a call that was refused after its caller was known.
     pub async fn log_refusal(&self, caller: &Caller) -> Result<(), GatewayError> {
         let (at, _) = self.now()?;
-        let draft = Draft {
+        let body = Body {
             at,
             party: Some(caller.party.clone()),
             scenario: None,
@@ -228,7 +228,7 @@ impl Gateway {
             rule: None,
             subject: Subject::None,
         };
-        let mut change = Change::entry(self.random()?, draft);
+        let mut change = Change::entry(self.random()?, body);
         let nonce = self.spend_nonce(caller, &mut change);
         match self.ledger.record(change).await {
             Ok(_) => Ok(()),

@@ -24,11 +24,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::access_log::checkpoint::{Checkpoint, NoteSigner, VerifierKey};
-use crate::access_log::entry::{LogAction, Subject};
+use crate::access_log::entry::Body;
 use crate::access_log::proof::{self, Proof};
 use crate::access_log::tile::{RightEdge, TileRef, Tiles};
 use crate::access_log::{ENTRY_BYTES, Hash};
-use crate::code::{PartyId, RuleId, ScenarioId};
 use crate::entropy::Entropy;
 use crate::keys::Keyring;
 use crate::store::{Check, Place, Store, Write};
@@ -73,30 +72,13 @@ pub struct Change {
     /// What the entry commits to: the SHA-256 of an attestation, or 32 random bytes.
     pub commitment: Hash,
     /// What the entry says.
-    pub draft: Draft,
-}
-
-/// An entry before it has a place and a manifest.
-#[derive(Debug, Clone)]
-pub struct Draft {
-    /// When.
-    pub at: Timestamp,
-    /// Who asked or reported.
-    pub party: Option<PartyId>,
-    /// For what.
-    pub scenario: Option<ScenarioId>,
-    /// What was done.
-    pub action: LogAction,
-    /// The rule that decided.
-    pub rule: Option<RuleId>,
-    /// What it was about.
-    pub subject: Subject,
+    pub body: Body,
 }
 
 impl Change {
     /// A change that writes nothing but its entry.
-    pub fn entry(commitment: Hash, draft: Draft) -> Self {
-        Self { checks: Vec::new(), writes: Vec::new(), placed: Vec::new(), commitment, draft }
+    pub fn entry(commitment: Hash, body: Body) -> Self {
+        Self { checks: Vec::new(), writes: Vec::new(), placed: Vec::new(), commitment, body }
     }
 }
 

@@ -97,8 +97,6 @@ pub struct Body {
     pub rule: Option<RuleId>,
     /// What it was about.
     pub subject: Subject,
-    /// The SHA-256 of the manifest of the cells that the call wrote.
-    pub manifest: Hash,
 }
 
 /// Why an entry cannot be made or read.
@@ -127,15 +125,16 @@ fn entry_key(key: &LogKey, index: u64) -> SecretKey {
     key.seal().derive("entry", &[key.origin().as_bytes(), &index.to_be_bytes()])
 }
 
-/// Seals an entry for its place.
+/// Seals an entry for its place, with the SHA-256 of the manifest of the cells that the call wrote.
 pub fn seal(
     key: &LogKey,
     index: u64,
     commitment: &Hash,
     body: &Body,
+    manifest: &Hash,
     entropy: &dyn Entropy,
 ) -> Result<[u8; ENTRY_BYTES], EntryError> {
-    let mut bytes = encode(body);
+    let mut bytes = encode(body, manifest);
     if bytes.len() > BODY_BYTES {
         return Err(EntryError::Seal);
     }
@@ -151,8 +150,8 @@ pub fn seal(
     entry.try_into().map_err(|_| EntryError::Seal)
 }
 
-/// Opens an entry at its place.
-pub fn open(key: &LogKey, index: u64, entry: &[u8]) -> Result<Body, EntryError> {
+/// Opens an entry at its place: what it says, and the manifest's digest.
+pub fn open(key: &LogKey, index: u64, entry: &[u8]) -> Result<(Body, Hash), EntryError> {
     open_bytes(key, index, entry).and_then(|bytes| decode(&bytes)).ok_or(EntryError::DoesNotOpen(index))
 }
 
@@ -166,7 +165,7 @@ fn open_bytes(key: &LogKey, index: u64, entry: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn encode(body: &Body) -> Vec<u8> {
+fn encode(body: &Body, manifest: &Hash) -> Vec<u8> {
     let mut out = vec![FORM];
     out.extend(body.at.as_millisecond().to_be_bytes());
     let (kind, subject): (u8, &[u8]) = match &body.subject {
@@ -179,7 +178,7 @@ fn encode(body: &Body) -> Vec<u8> {
     let text = |text: Option<&str>| text.unwrap_or_default().as_bytes().to_vec();
     for field in [
         subject,
-        &body.manifest,
+        manifest,
         &text(body.party.as_ref().map(PartyId::as_str)),
         &text(body.scenario.as_ref().map(ScenarioId::as_str)),
         body.action.as_str().as_bytes(),
@@ -191,7 +190,7 @@ fn encode(body: &Body) -> Vec<u8> {
     out
 }
 
-fn decode(bytes: &[u8]) -> Option<Body> {
+fn decode(bytes: &[u8]) -> Option<(Body, Hash)> {
     let (form, rest) = bytes.split_first()?;
     (*form == FORM).then_some(())?;
     let (at, rest) = rest.split_first_chunk::<8>()?;
@@ -205,7 +204,7 @@ fn decode(bytes: &[u8]) -> Option<Body> {
     let (subject, manifest) = (field()?, field()?.try_into().ok()?);
     let mut text = || std::str::from_utf8(field()?).ok();
     let (party, scenario, action, rule) = (text()?, text()?, text()?, text()?);
-    Some(Body {
+    let body = Body {
         at: Timestamp::from_millisecond(i64::from_be_bytes(*at)).ok()?,
         party: if party.is_empty() { None } else { Some(PartyId::parse(party).ok()?) },
         scenario: if scenario.is_empty() { None } else { Some(ScenarioId::parse(scenario).ok()?) },
@@ -218,8 +217,8 @@ fn decode(bytes: &[u8]) -> Option<Body> {
             3 => Subject::Digest(subject.try_into().ok()?),
             _ => return None,
         },
-        manifest,
-    })
+    };
+    Some((body, manifest))
 }
 
 #[cfg(test)]
@@ -237,7 +236,6 @@ mod tests {
             action: LogAction::ConfirmCase,
             rule: Some(RuleId::parse(&long).unwrap()),
             subject: Subject::Digest([7; 32]),
-            manifest: [9; 32],
         }
     }
 
@@ -246,9 +244,9 @@ mod tests {
         let entropy = SystemEntropy::new();
         let new = NewKeyring::generate("yuxi.example/log", "2026-11-25T00:00:00Z".parse().unwrap(), &entropy).unwrap();
         let keys = Keyring::open(&new.keyring, &RootKey::parse(&new.root, false).unwrap()).unwrap();
-        let entry = seal(keys.log(), 7, &[1; 32], &longest(), &entropy).unwrap();
+        let entry = seal(keys.log(), 7, &[1; 32], &longest(), &[9; 32], &entropy).unwrap();
         assert_eq!(entry[..32], [1; 32]);
-        assert_eq!(open(keys.log(), 7, &entry).unwrap(), longest());
+        assert_eq!(open(keys.log(), 7, &entry).unwrap(), (longest(), [9; 32]));
         assert_eq!(open(keys.log(), 8, &entry), Err(EntryError::DoesNotOpen(8)));
         let mut bent = entry;
         bent[0] ^= 1;

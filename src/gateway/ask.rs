@@ -12,14 +12,14 @@ use super::publish::Loaded;
 use super::{Caller, Gateway, GatewayError, Refusal, TRIES_MAX, at, next_version, unchanged};
 use crate::access::{Action, Condition};
 use crate::access_log::Hash;
-use crate::access_log::entry::{LogAction, Subject};
+use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::access_log::proof::Proof;
 use crate::attestation::{self, Claims};
 use crate::code::{RuleId, ScenarioId};
 use crate::consent::{self, Grant, OneTimeCode, Presented, Shown, Token, Verdict};
 use crate::disclosure::{DayCell, Decision, decide};
 use crate::entropy;
-use crate::ledger::{Change, Draft, LeafPlace, PlacedWrite, Receipt};
+use crate::ledger::{Change, LeafPlace, PlacedWrite, Receipt};
 use crate::model::Model;
 use crate::person::PersonId;
 use crate::scenario::Scenario;
@@ -215,7 +215,7 @@ impl Gateway {
             (Some(first), _) => Reply { statement: fresh, ..first },
             (None, _) => Reply { at: asking.now, first: LeafPlace { index: 0, size: 0 }, statement: fresh },
         };
-        let draft = Draft {
+        let body = Body {
             at: asking.now,
             party: Some(asking.caller.party.clone()),
             scenario: Some(asking.scenario.id.clone()),
@@ -223,7 +223,7 @@ impl Gateway {
             rule: Some(asking.rule.clone()),
             subject: Subject::Consent(presented.id()),
         };
-        let mut change = Change::entry(commitment, draft);
+        let mut change = Change::entry(commitment, body);
         let nonce = self.spend_nonce(asking.caller, &mut change);
         let after = presented.spend(&consent, &verdict);
         let version = consent_cell.version + 1;

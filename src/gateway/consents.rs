@@ -5,11 +5,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::publish::Loaded;
 use super::{Gateway, GatewayError, Refusal, TRIES_MAX, at, next_version, unchanged};
 use crate::access::{Action, Condition, Role};
-use crate::access_log::entry::{LogAction, Subject};
+use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::authority::{Authority, Login};
 use crate::code::{PartyId, RuleId, ScenarioId};
 use crate::consent::{CODE_SECONDS, CodeMac, CodeRow, Consent, ConsentId, LastCode, OneTimeCode, Token};
-use crate::ledger::{Change, Draft};
+use crate::ledger::Change;
 use crate::scenario::Scenario;
 use crate::store::{Cell, Place, Write};
 use crate::tables;
@@ -120,8 +120,7 @@ impl Gateway {
         let key = self.vault.consent_key()?;
         let token = Token::make(id, key, &*self.vault, &consent.party, &consent.scenario)
             .ok_or_else(|| GatewayError::Fault("no key for a token".into()))?;
-        let mut change =
-            Change::entry(self.random()?, consent_draft(id, consent, consent.made, rule, LogAction::Consent));
+        let mut change = Change::entry(self.random()?, entry_of(id, consent, consent.made, rule, LogAction::Consent));
         let place = Place::new(tables::CONSENT, id.as_bytes());
         let value = self.vault.seal_consent(id, key, 1, consent)?;
         change.checks.push(unchanged(&place, None));
@@ -177,8 +176,8 @@ impl Gateway {
                 return Ok(());
             }
             let after = Consent { revoked: Some(now), ..opened.consent.clone() };
-            let draft = consent_draft(id, &after, now, &rule, LogAction::Revoke);
-            if self.write_consent(id, opened, &after, Change::entry(self.random()?, draft)).await? {
+            let body = entry_of(id, &after, now, &rule, LogAction::Revoke);
+            if self.write_consent(id, opened, &after, Change::entry(self.random()?, body)).await? {
                 return Ok(());
             }
         }
@@ -199,7 +198,7 @@ impl Gateway {
             let code = OneTimeCode::generate(&*self.entropy)?;
             let mac = self.vault.code_mac(&code);
             let after = Consent { last_code: Some(LastCode { mac: mac.clone(), used: false }), ..before.clone() };
-            let mut change = Change::entry(self.random()?, consent_draft(id, &after, now, &rule, LogAction::MakeCode));
+            let mut change = Change::entry(self.random()?, entry_of(id, &after, now, &rule, LogAction::MakeCode));
             let ends = now.saturating_add(SignedDuration::from_secs(CODE_SECONDS)).unwrap_or(Timestamp::MAX);
             let row = CodeRow { consent: id, party: after.party.clone(), scenario: after.scenario.clone(), ends };
             let place = code_place(&mac);
@@ -290,8 +289,8 @@ fn within(scenario: &Scenario, field: &'static str, wanted: Option<u32>, own: u3
     }
 }
 
-fn consent_draft(id: ConsentId, consent: &Consent, at: Timestamp, rule: &RuleId, action: LogAction) -> Draft {
-    Draft {
+fn entry_of(id: ConsentId, consent: &Consent, at: Timestamp, rule: &RuleId, action: LogAction) -> Body {
+    Body {
         at,
         party: Some(consent.party.clone()),
         scenario: Some(consent.scenario.clone()),

@@ -6,11 +6,11 @@ use super::dossier::Dossier;
 use super::report::{BATCH_LINES_MAX, Effect, Intake, RejectedLine, lines};
 use super::{Caller, Gateway, GatewayError, Refusal, TRIES_MAX};
 use crate::access::Action;
-use crate::access_log::entry::{LogAction, Subject};
+use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::authority::Report;
 use crate::code::RuleId;
 use crate::intake::{self, LineError};
-use crate::ledger::{Change, Draft};
+use crate::ledger::Change;
 use crate::person::{Person, PersonId};
 
 impl Gateway {
@@ -92,7 +92,7 @@ impl Gateway {
                 dossier.register(person.clone());
             }
         }
-        let draft = Draft {
+        let body = Body {
             at: now,
             party: Some(caller.party.clone()),
             scenario: None,
@@ -100,7 +100,7 @@ impl Gateway {
             rule: Some(rule.clone()),
             subject: Subject::None,
         };
-        let mut change = Change::entry(self.random()?, draft);
+        let mut change = Change::entry(self.random()?, body);
         let nonce = self.spend_nonce(caller, &mut change);
         for dossier in dossiers.values().filter(|dossier| dossier.changed()) {
             self.add_dossier(&mut change, dossier, &policies, day)?;

@@ -123,7 +123,7 @@ impl Gateway {
         let mut views = Vec::new();
         for index in page(&places, before, limit)? {
             let proof = self.log().proof(LeafPlace { index, size: 0 }).await?;
-            let body = crate::access_log::entry::open(self.keys().log(), index, &proof.extra)
+            let (body, _) = crate::access_log::entry::open(self.keys().log(), index, &proof.extra)
                 .map_err(|e| GatewayError::Fault(e.to_string()))?;
             views.push(access_view(index, body, proof));
         }

@@ -14,12 +14,12 @@ use sha2::{Digest, Sha256};
 
 use super::ask::ANSWER_BYTES;
 use super::{Gateway, GatewayError, TRIES_MAX, at, next_version, unchanged};
-use crate::access_log::entry::{LogAction, Subject};
+use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::access_log::proof::Proof;
 use crate::attestation::{self, Claims};
 use crate::code::{ModelId, ScenarioId};
 use crate::keys::hex;
-use crate::ledger::{Change, Draft};
+use crate::ledger::Change;
 use crate::model::Model;
 use crate::policies::PolicySet;
 use crate::scenario::Question;
@@ -214,7 +214,7 @@ impl Gateway {
         };
         let digest = hex(&set.digest);
         let (history, today) = self.follow(earlier, set, &digest, day).await?;
-        let draft = Draft {
+        let body = Body {
             at: now,
             party: None,
             scenario: None,
@@ -222,7 +222,7 @@ impl Gateway {
             rule: None,
             subject: Subject::Digest(set.digest),
         };
-        let mut change = Change::entry(self.random()?, draft);
+        let mut change = Change::entry(self.random()?, body);
         let version = next_version(cell.as_ref());
         let content = serde_json::to_vec(&history).map_err(|e| GatewayError::Fault(e.to_string()))?;
         let value = self.vault.seal_indexed(at(&place, version), &content, 1024)?;
@@ -384,7 +384,7 @@ impl Gateway {
     async fn publish_model(&self, model: &Model, day: Date) -> Result<(), GatewayError> {
         let (now, _) = self.now()?;
         let stored = StoredModel { id: model.id.as_str().to_owned(), digest: hex(&model.digest), from: day };
-        let draft = Draft {
+        let body = Body {
             at: now,
             party: None,
             scenario: None,
@@ -392,7 +392,7 @@ impl Gateway {
             rule: None,
             subject: Subject::Digest(model.digest),
         };
-        let mut change = Change::entry(self.random()?, draft);
+        let mut change = Change::entry(self.random()?, body);
         let place = model_place();
         let content = serde_json::to_vec(&stored).map_err(|e| GatewayError::Fault(e.to_string()))?;
         let value = self.vault.seal_indexed(at(&place, 1), &content, 256)?;

@@ -8,11 +8,11 @@ use super::dossier::{Dossier, RECORDS_MAX};
 use super::publish::Loaded;
 use super::{Caller, Gateway, GatewayError, Refusal, TRIES_MAX, at, next_version, unchanged};
 use crate::access::{Action, Condition};
-use crate::access_log::entry::{LogAction, Subject};
+use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::authority::Report;
 use crate::code::RuleId;
 use crate::intake::{self, LineCode, LineError, RecordRules, Source};
-use crate::ledger::{Change, Draft};
+use crate::ledger::Change;
 use crate::person::PersonId;
 use crate::record::Held;
 use crate::store::{Cell, Place, Write};
@@ -152,7 +152,7 @@ impl Gateway {
             };
             intake.rejected.push(RejectedLine { line: *line, error });
         }
-        let draft = Draft {
+        let body = Body {
             at: now,
             party: Some(caller.party.clone()),
             scenario: None,
@@ -160,7 +160,7 @@ impl Gateway {
             rule: Some(rule.clone()),
             subject: Subject::None,
         };
-        let mut change = Change::entry(self.random()?, draft);
+        let mut change = Change::entry(self.random()?, body);
         let nonce = self.spend_nonce(caller, &mut change);
         for dossier in batch.dossiers.values().filter(|dossier| dossier.changed()) {
             self.add_dossier(&mut change, dossier, policies, day)?;

@@ -13,7 +13,7 @@ use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::authority::OpenCase;
 use crate::code::{PartyId, RuleId, ScenarioId};
 use crate::entropy;
-use crate::ledger::{Change, Draft, PlacedWrite};
+use crate::ledger::{Change, PlacedWrite};
 use crate::person::{Identity, PersonId};
 use crate::store::{Cell, Place, Write};
 use crate::tables;
@@ -316,8 +316,8 @@ impl Gateway {
 
     fn officer_change(&self, action: LogAction, rule: &RuleId, subject: Subject) -> Result<Change, GatewayError> {
         let (at, _) = self.now()?;
-        let draft = Draft { at, party: None, scenario: None, action, rule: Some(rule.clone()), subject };
-        Ok(Change::entry(self.random()?, draft))
+        let body = Body { at, party: None, scenario: None, action, rule: Some(rule.clone()), subject };
+        Ok(Change::entry(self.random()?, body))
     }
 }
 

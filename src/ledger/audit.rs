@@ -208,11 +208,11 @@ impl Auditor<'_> {
         {
             self.found(tables::LEAF, None, Some(index), "the log up to here is not the one kept outside");
         }
-        let Ok(body) = entry::open(self.keys.log(), index, entry) else {
+        let Ok((_, digest)) = entry::open(self.keys.log(), index, entry) else {
             return self.found(tables::LEAF, None, Some(index), "does not open: it was changed or moved");
         };
         let manifest = rest.split_first_chunk::<4>().map(|(_, manifest)| manifest).unwrap_or_default();
-        let lines = manifest::decode(manifest).filter(|_| manifest::digest(manifest) == body.manifest);
+        let lines = manifest::decode(manifest).filter(|_| manifest::digest(manifest) == digest);
         let Some(lines) = lines else {
             return self.found(tables::LEAF, None, Some(index), "its manifest is not the one that the entry names");
         };

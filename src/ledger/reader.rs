@@ -116,7 +116,8 @@ impl LogReader {
     /// What entries `from..to` say, with their indexes.
     pub async fn bodies(&self, from: u64, to: u64) -> Result<Vec<(u64, Body)>, ReadError> {
         let entries = self.entries(from, to).await?;
-        let open = |(entry, index): (&[u8; ENTRY_BYTES], u64)| Ok((index, entry::open(self.keys.log(), index, entry)?));
+        let open =
+            |(entry, index): (&[u8; ENTRY_BYTES], u64)| Ok((index, entry::open(self.keys.log(), index, entry)?.0));
         entries.iter().zip(from..).map(open).collect()
     }
 

@@ -212,7 +212,7 @@ pub(super) async fn recover(
         let found = entries(store, origin, last, size).await?.unwrap_or_default();
         let body = found.first().map(|bytes| entry::open(signer.keys.log(), last, bytes));
         newest = match body {
-            Some(Ok(body)) => body.at,
+            Some(Ok((body, _))) => body.at,
             _ => return Err(OpenError::Damaged(format!("the newest entry, {last}, does not open"))),
         };
         if newest.duration_since(now).unsigned_abs() > STEP_MAX && newest > now {

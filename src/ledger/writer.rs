@@ -7,11 +7,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::recovery::{self, State, checkpoint_place, hour_place, leaf_key, tile_place};
 use super::{
-    Change, GROUP_CALLS_MAX, GROUP_WRITES_MAX, GroupTiles, Head, LeafPlace, LogSigner, Receipt, RecordError, Waiting,
-    manifest,
+    GROUP_CALLS_MAX, GROUP_WRITES_MAX, GroupTiles, Head, LeafPlace, LogSigner, Receipt, RecordError, Waiting, manifest,
 };
 use crate::access_log::checkpoint::Checkpoint;
-use crate::access_log::entry::{self, Body};
+use crate::access_log::entry;
 use crate::access_log::tile::RightEdge;
 use crate::access_log::{ENTRY_BYTES, leaf_hash};
 use crate::entropy::Entropy;
@@ -196,15 +195,15 @@ impl Writer {
                 let value = (placed.seal)(place).map_err(failed)?;
                 writes.push(Write::Put(placed.place.clone(), Cell { version: placed.version, value }));
             }
-            let this_hour = change.draft.at.as_second().div_euclid(3600);
+            let this_hour = change.body.at.as_second().div_euclid(3600);
             if hour.is_none_or(|seen| this_hour > seen) {
                 hour = Some(this_hour);
                 let cell = Cell { version: 1, value: index.to_be_bytes().to_vec() };
                 writes.push(Write::Put(hour_place(origin, this_hour), cell));
             }
             let manifest = manifest::encode(&writes);
-            let body = self.body(change, &manifest);
-            let entry = entry::seal(self.signer.keys.log(), index, &change.commitment, &body, &*self.entropy)
+            let (key, digest) = (self.signer.keys.log(), manifest::digest(&manifest));
+            let entry = entry::seal(key, index, &change.commitment, &change.body, &digest, &*self.entropy)
                 .map_err(|e| failed(e.to_string()))?;
             edge.append(leaf_hash(&entry), &mut completed);
             batch.writes.extend(writes);
@@ -231,19 +230,6 @@ impl Writer {
         let head = Head { checkpoint, note, edge: edge.clone() };
         let tiles = Arc::new(GroupTiles { completed, edge });
         Ok(Group { batch, checked, entries, head, tiles, hour })
-    }
-
-    fn body(&self, change: &Change, manifest: &[u8]) -> Body {
-        let draft = &change.draft;
-        Body {
-            at: draft.at,
-            party: draft.party.clone(),
-            scenario: draft.scenario.clone(),
-            action: draft.action,
-            rule: draft.rule.clone(),
-            subject: draft.subject,
-            manifest: manifest::digest(manifest),
-        }
     }
 }
 

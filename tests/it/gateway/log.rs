@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use jadegate::access_log::entry::{LogAction, Subject};
+use jadegate::access_log::entry::{Body, LogAction, Subject};
 use jadegate::access_log::tile::TileRequest;
 use jadegate::access_log::{Hash, empty_root, leaf_hash, node_hash};
 use jadegate::gateway::Refusal;
-use jadegate::ledger::{Change, Draft, LeafPlace, Ledger, RecordError};
+use jadegate::ledger::{Change, LeafPlace, Ledger, RecordError};
 use jadegate::store::faulty::FaultyStore;
 use jadegate::store::memory::MemoryStore;
 use jadegate::store::{Cell, Check, Place, Store, Table, Write};
@@ -24,15 +24,15 @@ async fn ledger(store: Arc<dyn Store>, outside: &Kept) -> Ledger {
     Ledger::open(store, keys, entropy, Box::new(outside.clone()), now).await.unwrap()
 }
 
-fn draft() -> Draft {
+fn body() -> Body {
     let (action, subject) = (LogAction::Report, Subject::None);
-    Draft { at: NOW.parse().unwrap(), party: None, scenario: None, action, rule: None, subject }
+    Body { at: NOW.parse().unwrap(), party: None, scenario: None, action, rule: None, subject }
 }
 
 /// A change that writes one cell of its own.
 fn change(number: u64) -> Change {
     let place = Place::new(CELLS, number.to_be_bytes());
-    let mut change = Change::entry(Sha256::digest(number.to_be_bytes()).into(), draft());
+    let mut change = Change::entry(Sha256::digest(number.to_be_bytes()).into(), body());
     change.checks.push(Check::Absent(place.clone()));
     change.writes.push(Write::Put(place, Cell { version: 1, value: vec![7; 20] }));
     change
@@ -311,8 +311,8 @@ async fn an_hour_has_one_row() {
         start.checked_add(jiff::SignedDuration::from_mins(minutes)).unwrap()
     };
     let record = async |ledger: &Ledger, minutes: i64| {
-        let draft = Draft { at: at(minutes), ..draft() };
-        ledger.record(Change::entry([0; 32], draft)).await.unwrap();
+        let body = Body { at: at(minutes), ..body() };
+        ledger.record(Change::entry([0; 32], body)).await.unwrap();
     };
     let first = ledger(store.clone(), &outside).await;
     for minutes in [50, 60, 59] {
