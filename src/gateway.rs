@@ -15,15 +15,17 @@ mod refusal;
 mod report;
 mod review;
 mod sessions;
+mod upload;
 
 pub use ask::{ANSWER_BYTES, Answer, AskRequest};
 pub use consents::{ConsentRequest, ConsentView, NewCode, NewConsent};
 pub use inspect::{AccessView, ExportView, LookView, ScoreView};
 pub use publish::{LoadError, Loaded, ModelInForce};
 pub use refusal::{GatewayError, Refusal};
-pub use report::{Intake, RejectedLine};
+
 pub use review::{CaseRequest, LogFilter, LogLine, Summary, SummaryRow};
 pub use sessions::{SESSION_SECONDS, Staff, Who};
+pub use upload::{Intake, RejectedLine};
 
 use std::sync::{Arc, RwLock};
 
