@@ -105,8 +105,8 @@ async fn ceiling(city: &Deployment) -> f64 {
     let router = Router::new().route(ANSWERS, post(sign)).with_state(signer);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("https://{}", listener.local_addr().unwrap());
-    let (_open, shut) = watch::channel(false);
-    tokio::spawn(listener::serve(listener, Some(tls), router, ListenerLimits::new("ceiling"), shut));
+    let ((_open, shut), (_limits, limits)) = (watch::channel(false), watch::channel(ListenerLimits::new("ceiling")));
+    tokio::spawn(listener::serve(listener, Some(tls), router, limits, shut));
     let tls = city.tls(PARTY);
     let client = |_| (Client::new(&base, Some(tls.clone())).unwrap(), vec!["x".repeat(68)]);
     run((0..IN_FLIGHT).map(client).collect(), None).await.0

@@ -68,6 +68,7 @@ struct Serving {
     app: Arc<App>,
     ready: watch::Sender<bool>,
     shutdown: watch::Sender<bool>,
+    limits: Vec<watch::Sender<ListenerLimits>>,
     listeners: Vec<JoinHandle<()>>,
 }
 
@@ -118,24 +119,15 @@ pub async fn start_quietly(
         ("api", api, Some(tls), routes::api(app.clone()).merge(health::routes(is_ready.clone()))),
         ("admin", admin, None, health::admin(is_ready, figures)),
     ];
-    let drain = Duration::from_secs(config.drain_seconds.into());
-    let city = &policies.city.limits;
-    let (head, body) = (Duration::from_secs(city.header_seconds_max), Duration::from_secs(city.body_seconds_max));
-    let listeners = routers.map(|(name, listener, tls, router)| {
-        let limits = ListenerLimits {
-            connections_max: usize::try_from(city.connections).unwrap_or(usize::MAX),
-            handshake: head,
-            head,
-            head_bytes_max: city.header_bytes_max,
-            body,
-            call: body.saturating_add(WORK_MAX),
-            drain,
-            ..ListenerLimits::new(name)
-        };
-        tokio::spawn(listener::serve(listener, tls, surround(router, &numbers), limits, is_shut.clone()))
-    });
+    let (mut limits, mut listeners) = (Vec::new(), Vec::new());
+    for (name, listener, tls, router) in routers {
+        let (of_listener, limited) = watch::channel(listener_limits(name, config, &policies));
+        let served = listener::serve(listener, tls, surround(router, &numbers), limited, is_shut.clone());
+        limits.push(of_listener);
+        listeners.push(tokio::spawn(served));
+    }
     let (stop, stopped) = oneshot::channel();
-    let serving = Serving { config: config.clone(), app, ready: ready.clone(), shutdown, listeners: listeners.into() };
+    let serving = Serving { config: config.clone(), app, ready: ready.clone(), shutdown, limits, listeners };
     let ended = tokio::spawn(serving.run(stopped, hangup));
     Ok(Running { web: web_at, api: api_at, admin: admin_at, stop, ended, ready })
 }
@@ -176,7 +168,6 @@ impl Serving {
             }
         };
         let digest = crate::keys::hex(&policies.digest);
-        let before = self.app.gateway.policies().map(|policies| of_listeners(&policies)).ok();
         if let Err(error) = self.app.gateway.load_policies(policies).await {
             tracing::error!(%error, "the policies were not loaded; the old ones hold");
             return;
@@ -185,20 +176,28 @@ impl Serving {
         if let Ok(policies) = self.app.gateway.policies() {
             let (calls, failures) = rates(&policies);
             self.app.limiter.reconfigure(calls, failures);
-            if before.is_some_and(|before| before != of_listeners(&policies)) {
-                tracing::warn!(
-                    "connections, header_* and body_seconds_max of city.toml are taken over at the next start"
-                );
+            for limits in &self.limits {
+                limits.send_modify(|held| *held = listener_limits(held.name, &self.config, &policies));
             }
         }
         tracing::info!(digest, "the policies were loaded");
     }
 }
 
-/// The limits that a listener takes over when it starts.
-fn of_listeners(policies: &PolicySet) -> (u32, usize, u64, u64) {
-    let limits = &policies.city.limits;
-    (limits.connections, limits.header_bytes_max, limits.header_seconds_max, limits.body_seconds_max)
+/// What one listener bears, by the city's limits.
+fn listener_limits(name: &'static str, config: &Config, policies: &PolicySet) -> ListenerLimits {
+    let city = &policies.city.limits;
+    let (head, body) = (Duration::from_secs(city.header_seconds_max), Duration::from_secs(city.body_seconds_max));
+    ListenerLimits {
+        connections_max: usize::try_from(city.connections).unwrap_or(usize::MAX),
+        handshake: head,
+        head,
+        head_bytes_max: city.header_bytes_max,
+        body,
+        call: body.saturating_add(WORK_MAX),
+        drain: Duration::from_secs(config.drain_seconds.into()),
+        ..ListenerLimits::new(name)
+    }
 }
 
 fn rates(policies: &PolicySet) -> (Rate, Rate) {

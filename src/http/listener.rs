@@ -24,7 +24,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -98,15 +98,17 @@ pub struct Peer {
 }
 
 /// Serves until `shutdown` is true, then drains; returns when the last connection has ended.
+///
+/// Each new connection is held to the limits as they are then; one that is open keeps those it came under.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
     router: Router,
-    limits: ListenerLimits,
+    mut limits: watch::Receiver<ListenerLimits>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let slots = Arc::new(Semaphore::new(limits.connections_max));
-    let door = Arc::new(Door { tls, router, shutdown: shutdown.clone(), limits });
+    let first = limits.borrow_and_update().clone();
+    let mut door = Arc::new(Door { tls, router, shutdown: shutdown.clone(), limits: first });
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -119,15 +121,17 @@ pub async fn serve(
                     sleep(OUT_OF_SOCKETS).await;
                     continue;
                 };
-                let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+                if limits.has_changed().unwrap_or(false) {
+                    door = Arc::new(door.under(limits.borrow_and_update().clone()));
+                }
+                if connections.len() >= door.limits.connections_max {
                     figures::connection_refused(door.limits.name);
                     continue;
-                };
+                }
                 let door = Arc::clone(&door);
                 connections.spawn(async move {
                     let _open = figures::OpenConnection::new(door.limits.name);
                     door.connection(socket, address).await;
-                    drop(slot);
                 });
             }
         }
@@ -158,6 +162,12 @@ struct Door {
 }
 
 impl Door {
+    /// The same door under other limits.
+    fn under(&self, limits: ListenerLimits) -> Self {
+        let (tls, router, shutdown) = (self.tls.clone(), self.router.clone(), self.shutdown.clone());
+        Self { tls, router, limits, shutdown }
+    }
+
     async fn connection(self: Arc<Self>, socket: TcpStream, address: SocketAddr) {
         let _ = socket.set_nodelay(true);
         let Some(tls) = self.tls.clone() else {

@@ -18,6 +18,7 @@ const NOW: &str = "2026-11-25T00:00:00Z";
 /// A listener and what a test needs to stop it.
 struct Served {
     address: SocketAddr,
+    limits: watch::Sender<ListenerLimits>,
     stop: watch::Sender<bool>,
     ended: JoinHandle<()>,
     /// One message for each call that `/slow` holds, and the way to let them go.
@@ -55,8 +56,9 @@ async fn start(tls: Option<Tls>, change: impl FnOnce(&mut ListenerLimits)) -> Se
         .route("/slow", get(slow));
     let mut limits = ListenerLimits::new("test");
     change(&mut limits);
-    let ended = tokio::spawn(serve(listener, tls.map(Arc::new), router, limits, stopping));
-    Served { address, stop, ended, held, go }
+    let (limits, limited) = watch::channel(limits);
+    let ended = tokio::spawn(serve(listener, tls.map(Arc::new), router, limited, stopping));
+    Served { address, limits, stop, ended, held, go }
 }
 
 /// Sends text and reads until the other end closes.
@@ -315,6 +317,21 @@ async fn connections_beyond_the_limit_are_closed_at_once() {
     assert_eq!(rest(&mut third).await, "");
     open[0].write_all(WHO.as_bytes()).await.unwrap();
     assert_eq!(status(&answer(&mut open[0]).await), "200");
+}
+
+#[tokio::test]
+async fn new_connections_come_under_new_limits_and_open_ones_keep_theirs() {
+    let served = start(None, |limits| limits.connections_max = 1).await;
+    let long = format!("GET /who HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(9_000));
+    let mut early = TcpStream::connect(served.address).await.unwrap();
+    early.write_all(long.as_bytes()).await.unwrap();
+    assert_eq!(status(&answer(&mut early).await), "200");
+    served.limits.send_modify(|limits| (limits.connections_max, limits.head_bytes_max) = (2, 8_192));
+    let mut late = TcpStream::connect(served.address).await.unwrap();
+    late.write_all(long.as_bytes()).await.unwrap();
+    assert_eq!(status(&answer(&mut late).await), "431");
+    early.write_all(long.as_bytes()).await.unwrap();
+    assert_eq!(status(&answer(&mut early).await), "200");
 }
 
 #[tokio::test(start_paused = true)]
