@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::text::is_bidi_control;
+
 /// Why a text is no id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an id has 1 to {CODE_CHARS_MAX} of the characters a-z 0-9 - and begins with a letter")]
@@ -89,10 +91,7 @@ impl RecordId {
     /// Checks the form; an id is compared as it is written, without folding.
     pub fn parse(text: &str) -> Result<Self, CodeError> {
         let chars = text.chars().count();
-        let unseen = |c: char| {
-            c.is_control()
-                || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        };
+        let unseen = |c: char| c.is_control() || is_bidi_control(c);
         if (1..=CODE_CHARS_MAX).contains(&chars) && !text.chars().any(unseen) && text.trim() == text {
             Ok(Self(text.into()))
         } else {

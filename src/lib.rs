@@ -4,9 +4,9 @@
 //! it. `tests/it/tidy.rs` holds that wall.
 
 pub mod clock;
-pub mod code;
 pub mod entropy;
 pub mod text;
+pub mod code;
 
 pub mod person;
 pub mod record;

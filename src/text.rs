@@ -17,6 +17,11 @@ impl Bilingual {
     }
 }
 
+/// Characters that turn the reading direction around.
+pub fn is_bidi_control(c: char) -> bool {
+    matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{200E}' | '\u{200F}' | '\u{061C}')
+}
+
 /// A letter or digit as it is compared: full-width forms become ASCII, and case is folded.
 fn folded(c: char) -> impl Iterator<Item = char> {
     let plain = match c {

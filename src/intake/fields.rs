@@ -7,7 +7,7 @@ use jiff::civil::Date;
 
 use super::tree::{Number, Tree};
 use super::{DETAIL_CHARS_MAX, LineCode, LineError, QUANTITY_MAX};
-use crate::person::is_bidi_control;
+use crate::text::is_bidi_control;
 
 /// The members of an object, and its path for messages: nothing, or `person.`.
 pub(super) struct Fields<'a> {
