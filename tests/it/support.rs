@@ -2,6 +2,7 @@
 
 pub mod deployment;
 pub mod folder;
+pub mod nightly;
 pub mod process;
 pub mod raw;
 pub mod world;

@@ -8,10 +8,8 @@ use jadegate::store::memory::MemoryStore;
 use jadegate::store::{Batch, Cell, Place, Store, Write};
 use jadegate::tables;
 
+use crate::support::nightly;
 use crate::support::world::{World, cells, keyring, record_line};
-
-/// How many changes are made, one at a time; `JADEGATE_MUTATIONS` asks for more.
-const MUTATIONS: usize = 200;
 
 type Cells = BTreeMap<Place, Cell>;
 
@@ -129,13 +127,14 @@ async fn each_of_many_random_changes_to_a_store_is_found() {
     let (world, earlier) = worked().await;
     let now = all(&**world.store.inner()).await;
     assert_eq!(findings(&world, &now).await, []);
-    let wanted = std::env::var("JADEGATE_MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(MUTATIONS);
+    let wanted = nightly::rounds(200, 1_000);
     let mut dice = Dice(20_261_125);
     for turn in 0..wanted {
         let (after, what) = mutate(&now, &earlier, &mut dice);
         let found = findings(&world, &after).await;
         assert!(!found.is_empty(), "turn {turn}: {what}");
     }
+    nightly::figure("audit: random changes named", format_args!("{wanted} of {wanted}"));
 }
 
 #[tokio::test]
