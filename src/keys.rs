@@ -13,6 +13,7 @@ use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
 use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
@@ -225,17 +226,45 @@ impl fmt::Debug for SigningKey {
     }
 }
 
+/// The number of a deployment's first log.
+pub const FIRST_LOG: u16 = 1;
+/// How many logs a deployment has at most.
+pub const LOGS_MAX: usize = 256;
+
+/// A log's name in paths and files; a deployment's logs differ in it.
+pub fn path_name(origin: &str) -> String {
+    origin.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' }).collect()
+}
+
 /// The keys of one access log: they live as long as its origin.
 pub struct LogKey {
+    number: u16,
     origin: String,
+    retired: Option<Timestamp>,
     pair: Ed25519KeyPair,
     seal: MacKey,
 }
 
 impl LogKey {
-    fn new(origin: String, seed: &SecretKey, seal: &SecretKey) -> Result<Self, SigningKeyError> {
+    fn new(
+        number: u16,
+        origin: String,
+        retired: Option<Timestamp>,
+        seed: &SecretKey,
+        seal: &SecretKey,
+    ) -> Result<Self, SigningKeyError> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed.bytes()).map_err(|_| SigningKeyError("log"))?;
-        Ok(Self { origin, pair, seal: MacKey::new(seal) })
+        Ok(Self { number, origin, retired, pair, seal: MacKey::new(seal) })
+    }
+
+    /// The log's number in this deployment: what stored places name it by.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Since when nobody writes the log any more.
+    pub fn retired(&self) -> Option<Timestamp> {
+        self.retired
     }
 
     /// The log's origin, which is also the name of its key.

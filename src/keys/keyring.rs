@@ -1,6 +1,7 @@
 //! The working keys, wrapped by the root key in `keyring.json`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
@@ -8,11 +9,16 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{LogKey, MacKey, RootKey, SecretKey, SigningKey, SigningKeyError};
+use super::{FIRST_LOG, LOGS_MAX, LogKey, MacKey, RootKey, SecretKey, SigningKey, SigningKeyError, path_name};
 use crate::entropy::{self, Entropy, EntropyError};
 
-/// The form of `keyring.json` that this build writes and reads.
+/// The form of a `keyring.json` whose deployment has one log, and that of one with a list of them.
 const FORMAT: u32 = 1;
+const FORMAT_OF_SEVERAL: u32 = 2;
+/// The longest origin: it stands in every proof, and an answer has one size.
+const ORIGIN_BYTES_MAX: usize = 128;
+/// What stands in the place of a log's name under `/log/` already.
+const NAMES_TAKEN: [&str; 4] = ["checkpoint", "key", "tile", "origins"];
 
 /// Why a keyring cannot be made or opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +28,7 @@ pub enum KeyringError {
     Form(String),
     /// A newer jadegate made it.
     #[error(
-        "keyring.json has format {0}, and this jadegate knows {FORMAT}; run the jadegate that made it, or a newer one"
+        "keyring.json has format {0}, and this jadegate knows {FORMAT_OF_SEVERAL}; run the jadegate that made it, or a newer one"
     )]
     Newer(u32),
     /// The root key did not make this keyring, or the file was changed.
@@ -33,6 +39,19 @@ pub enum KeyringError {
     /// A key that must be there is not.
     #[error("keyring.json has no {0} key; restore it from a copy")]
     Missing(&'static str),
+    /// No log has this origin.
+    #[error(
+        "keyring.json has no log {0}; its logs are {1}. Make one with `jadegate log add`, or put the newest keyring.json here"
+    )]
+    NoLog(String, String),
+    /// The log is not written any more.
+    #[error(
+        "the log {0} was retired at {1}: it is served and verified for ever, and nobody writes it. Name another as `log_origin`"
+    )]
+    Retired(String, Timestamp),
+    /// The origin cannot name a further log.
+    #[error("{0:?} cannot name a further log: {1}")]
+    Origin(String, &'static str),
     /// A key is there, but cannot be used.
     #[error(transparent)]
     Unusable(#[from] SigningKeyError),
@@ -47,7 +66,52 @@ struct File {
     format: u32,
     root: String,
     origin: String,
+    /// Every log, where there is more than one or one was retired.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    logs: Vec<NamedLog>,
     keys: Vec<WrappedKey>,
+}
+
+#[derive(Serialize, Deserialize, Clone)]
+#[serde(deny_unknown_fields)]
+struct NamedLog {
+    number: u16,
+    origin: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retired: Option<Timestamp>,
+}
+
+impl File {
+    fn parse(text: &str) -> Result<Self, KeyringError> {
+        let file: Self = serde_json::from_str(text).map_err(|e| KeyringError::Form(e.to_string()))?;
+        if !matches!(file.format, FORMAT | FORMAT_OF_SEVERAL) {
+            return Err(KeyringError::Newer(file.format));
+        }
+        Ok(file)
+    }
+
+    fn text(&self) -> Result<String, KeyringError> {
+        let text = serde_json::to_string_pretty(self).map_err(|e| KeyringError::Form(e.to_string()))?;
+        Ok(text + "\n")
+    }
+
+    /// All logs, the first of them first.
+    fn logs(&self) -> Vec<NamedLog> {
+        let first = NamedLog { number: FIRST_LOG, origin: self.origin.clone(), retired: None };
+        if self.logs.is_empty() { vec![first] } else { self.logs.clone() }
+    }
+
+    /// The origin that the bytes of a key are bound to: a log's own, where it is a log's.
+    fn bound_origin(&self, key: &WrappedKey) -> &str {
+        let of_log = matches!(key.r#use.as_str(), LOG_SIGNING | LOG_SEAL);
+        let log = self.logs.iter().find(|log| of_log && u32::from(log.number) == key.version);
+        log.map_or(&self.origin, |log| &log.origin)
+    }
+
+    /// The names of all logs, for messages.
+    fn origins(&self) -> String {
+        self.logs().iter().map(|log| log.origin.as_str()).collect::<Vec<_>>().join(", ")
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,7 +148,9 @@ pub struct Keyring {
     decoy: SigningKey,
     pseudonym: MacKey,
     index: MacKey,
-    log: LogKey,
+    logs: Vec<Arc<LogKey>>,
+    /// The one of them that this process writes.
+    log: Arc<LogKey>,
 }
 
 /// The keys of consents made in one time: tokens carry their version.
@@ -112,21 +178,65 @@ impl NewKeyring {
             keys.push(wrap(&root, origin, r#use, 1, now, &*secret, entropy)?);
         }
         keys.push(wrap(&root, origin, SIGNING, 1, now, &SigningKey::generate()?, entropy)?);
-        let file = File { format: FORMAT, root: root.fingerprint(), origin: origin.to_owned(), keys };
-        let keyring = serde_json::to_string_pretty(&file).map_err(|e| KeyringError::Form(e.to_string()))?;
-        Ok(Self { root: root.to_text(), keyring: keyring + "\n" })
+        let file = File { format: FORMAT, root: root.fingerprint(), origin: origin.to_owned(), logs: Vec::new(), keys };
+        Ok(Self { root: root.to_text(), keyring: file.text()? })
+    }
+
+    /// The text of this keyring with keys for one more log. Every gateway needs it before any writes that log.
+    pub fn add_log(
+        text: &str,
+        root: &RootKey,
+        origin: &str,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<String, KeyringError> {
+        Keyring::open(text, root)?;
+        let mut file = File::parse(text)?;
+        let mut logs = file.logs();
+        let name = path_name(origin);
+        let wrong = |why| Err(KeyringError::Origin(origin.to_owned(), why));
+        if origin.is_empty()
+            || origin.len() > ORIGIN_BYTES_MAX
+            || !origin.bytes().all(|b| b.is_ascii_graphic() && b != b'+')
+        {
+            return wrong("it has 1 to 128 ASCII characters, no blank and no +");
+        }
+        if NAMES_TAKEN.contains(&name.as_str()) || logs.iter().any(|log| path_name(&log.origin) == name) {
+            return wrong("its name in paths and files is taken; choose one that differs in letters or digits");
+        }
+        if logs.len() >= LOGS_MAX {
+            return wrong("a deployment has at most 256 logs, since each is served for ever");
+        }
+        let number = logs.iter().map(|log| log.number).max().unwrap_or(FIRST_LOG).saturating_add(1);
+        for r#use in [LOG_SIGNING, LOG_SEAL] {
+            let secret = Zeroizing::new(entropy::bytes::<32>(entropy)?);
+            file.keys.push(wrap(root, origin, r#use, number.into(), now, &*secret, entropy)?);
+        }
+        logs.push(NamedLog { number, origin: origin.to_owned(), retired: None });
+        (file.format, file.logs) = (FORMAT_OF_SEVERAL, logs);
+        file.text()
+    }
+
+    /// The text of this keyring with a log marked that nobody writes any more. Its keys stay: it is
+    /// served and verified for ever.
+    pub fn retire_log(text: &str, root: &RootKey, origin: &str, now: Timestamp) -> Result<String, KeyringError> {
+        Keyring::open(text, root)?;
+        let mut file = File::parse(text)?;
+        let mut logs = file.logs();
+        let unknown = || KeyringError::NoLog(origin.to_owned(), file.origins());
+        let log = logs.iter_mut().find(|log| log.origin == origin).ok_or_else(unknown)?;
+        log.retired.get_or_insert(now);
+        (file.format, file.logs) = (FORMAT_OF_SEVERAL, logs);
+        file.text()
     }
 }
 
 impl Keyring {
     /// Opens the text of `keyring.json` with the root key.
     pub fn open(text: &str, root: &RootKey) -> Result<Self, KeyringError> {
-        let file: File = serde_json::from_str(text).map_err(|e| KeyringError::Form(e.to_string()))?;
-        if file.format != FORMAT {
-            return Err(KeyringError::Newer(file.format));
-        }
+        let file = File::parse(text)?;
         let (mut working, mut consent, mut signing) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        let mut single = BTreeMap::new();
+        let (mut single, mut log_keys) = (BTreeMap::new(), BTreeMap::new());
         for key in &file.keys {
             let bytes = unwrap(root, &file, key)?;
             if key.r#use == SIGNING {
@@ -143,7 +253,8 @@ impl Keyring {
                     let part = |label| MacKey::new(&master.derive(label, &[]));
                     consent.insert(key.version, ConsentKey { mac: part("consent mac"), seal: part("consent seal") });
                 }
-                PSEUDONYM | INDEX | LOG_SIGNING | LOG_SEAL => drop(single.insert(key.r#use.clone(), secret)),
+                PSEUDONYM | INDEX => drop(single.insert(key.r#use.clone(), secret)),
+                LOG_SIGNING | LOG_SEAL => drop(log_keys.insert((key.version, key.r#use.clone()), secret)),
                 other => return Err(KeyringError::Form(format!("a key for {other:?} is not known here"))),
             }
         }
@@ -158,6 +269,14 @@ impl Keyring {
         if signing.is_empty() {
             return Err(KeyringError::Missing(SIGNING));
         }
+        let mut logs = Vec::new();
+        for NamedLog { number, origin, retired } in file.logs() {
+            let part = |r#use: &'static str| {
+                log_keys.get(&(u32::from(number), r#use.to_owned())).ok_or(KeyringError::Missing(r#use))
+            };
+            logs.push(Arc::new(LogKey::new(number, origin, retired, part(LOG_SIGNING)?, part(LOG_SEAL)?)?));
+        }
+        let log = logs.first().cloned().ok_or(KeyringError::Missing(LOG_SIGNING))?;
         Ok(Self {
             working,
             consent,
@@ -166,8 +285,19 @@ impl Keyring {
             decoy: SigningKey::from_pkcs8(&SigningKey::generate()?)?,
             pseudonym: MacKey::new(one(PSEUDONYM)?),
             index: MacKey::new(one(INDEX)?),
-            log: LogKey::new(file.origin.clone(), one(LOG_SIGNING)?, one(LOG_SEAL)?)?,
+            logs,
+            log,
         })
+    }
+
+    /// The same keys, for a process that writes the log with this origin; a keyring just opened names the first.
+    pub fn writing(self, origin: &str) -> Result<Self, KeyringError> {
+        let unknown = || KeyringError::NoLog(origin.to_owned(), self.origins());
+        let log = self.logs.iter().find(|log| log.origin() == origin).ok_or_else(unknown)?.clone();
+        match log.retired() {
+            Some(at) => Err(KeyringError::Retired(origin.to_owned(), at)),
+            None => Ok(Self { log, ..self }),
+        }
     }
 
     /// The key that turns identity numbers into person ids and pseudonyms.
@@ -180,9 +310,19 @@ impl Keyring {
         &self.index
     }
 
-    /// The access log's keys.
-    pub fn log(&self) -> &LogKey {
+    /// The keys of the log that this process writes.
+    pub fn log(&self) -> &Arc<LogKey> {
         &self.log
+    }
+
+    /// The keys of all logs of the deployment, the first of them first.
+    pub fn logs(&self) -> &[Arc<LogKey>] {
+        &self.logs
+    }
+
+    /// The origins of all logs, for messages.
+    pub fn origins(&self) -> String {
+        self.logs.iter().map(|log| log.origin()).collect::<Vec<_>>().join(", ")
     }
 
     /// The key that signs attestations at this instant.
@@ -247,7 +387,7 @@ fn unwrap(root: &RootKey, file: &File, key: &WrappedKey) -> Result<Zeroizing<Vec
     let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or_else(wrong)?;
     let mut bytes = Zeroizing::new(sealed.to_vec());
     let length = cipher(root)?
-        .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(key.bound(&file.origin)), &mut bytes)
+        .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(key.bound(file.bound_origin(key))), &mut bytes)
         .map_err(|_| wrong())?
         .len();
     bytes.truncate(length);
@@ -290,7 +430,37 @@ mod tests {
     #[test]
     fn a_newer_format_is_named() {
         let (root, new) = made();
-        let newer = new.keyring.replace("\"format\": 1", "\"format\": 2");
-        assert_eq!(Keyring::open(&newer, &root).unwrap_err(), KeyringError::Newer(2));
+        let newer = new.keyring.replace("\"format\": 1", "\"format\": 99");
+        assert_eq!(Keyring::open(&newer, &root).unwrap_err(), KeyringError::Newer(99));
+    }
+
+    #[test]
+    fn a_log_that_is_added_has_keys_of_its_own_and_one_that_is_retired_keeps_them() {
+        let ((root, new), now) = (made(), "2026-11-26T00:00:00Z".parse().unwrap());
+        let add = |text: &str, origin: &str| NewKeyring::add_log(text, &root, origin, now, &SystemEntropy::new());
+        let two = add(&new.keyring, "yuxi.example/log-2").unwrap();
+        let three = add(&two, "yuxi.example/log-3").unwrap();
+        let (before, keys) = (Keyring::open(&new.keyring, &root).unwrap(), Keyring::open(&three, &root).unwrap());
+        let named = |keys: &Keyring| keys.logs().iter().map(|log| (log.number(), log.public())).collect::<Vec<_>>();
+        assert_eq!(named(&keys)[0], named(&before)[0], "the first log's key is what it was");
+        assert_eq!(named(&keys).iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2, 3]);
+        let publics: std::collections::BTreeSet<_> = named(&keys).into_iter().map(|(_, public)| public).collect();
+        assert_eq!(publics.len(), 3);
+        assert_eq!(keys.log().number(), FIRST_LOG);
+        let second = keys.writing("yuxi.example/log-2").unwrap();
+        assert_eq!(second.log().number(), 2);
+        assert!(matches!(second.writing("yuxi.example/log-9"), Err(KeyringError::NoLog(..))));
+
+        let retired = NewKeyring::retire_log(&three, &root, "yuxi.example/log-2", now).unwrap();
+        let keys = Keyring::open(&retired, &root).unwrap();
+        assert_eq!(named(&keys).len(), 3);
+        assert!(matches!(keys.writing("yuxi.example/log-2"), Err(KeyringError::Retired(..))));
+        for taken in ["yuxi.example/log-2", "yuxi.example_log-2", "yuxi.example/log", "tile", "", "a b", "a+b"] {
+            assert!(matches!(add(&three, taken), Err(KeyringError::Origin(..))), "{taken}");
+        }
+        // Whose log a key is of cannot be exchanged in the file.
+        let exchanged = three.replace("\"yuxi.example/log-2\"", "\"x\"").replace("log-3\"", "log-2\"");
+        let exchanged = exchanged.replace("\"x\"", "\"yuxi.example/log-3\"");
+        assert!(matches!(Keyring::open(&exchanged, &root), Err(KeyringError::WrongRoot(_))));
     }
 }
