@@ -19,6 +19,7 @@ pub mod audit;
 pub mod demo;
 pub mod evaluate;
 pub mod init;
+pub mod log_keys;
 pub mod log_verify;
 pub mod pki;
 pub mod policy_check;
@@ -50,7 +51,7 @@ enum Command {
     Policy(PolicyCommand),
     /// Verifies an attestation offline, and its log proof if you have it
     Verify(verify::Args),
-    /// Works on a gateway's public log
+    /// Works on a gateway's public log, or on the keys of a deployment's logs
     #[command(subcommand)]
     Log(LogCommand),
 }
@@ -106,6 +107,12 @@ pub struct PolicyCheckArgs {
 enum LogCommand {
     /// Reads the whole log, from the first entry to the checkpoint, as a stranger would
     Verify(log_verify::Args),
+    /// Makes keys for one more log, for another gateway over the same store
+    Add(log_keys::ChangeArgs),
+    /// Says that no gateway writes a log any more; it stays served and verified for ever
+    Retire(log_keys::ChangeArgs),
+    /// Names the logs of a deployment, with their verifier keys
+    List(log_keys::ListArgs),
 }
 
 /// How a command ended that has said all there is to say.
@@ -195,6 +202,9 @@ fn run(command: Command) -> Result<Exit, Failure> {
             Ok(ended(verify::run(&args, clock.now(), &mut std::io::stdout().lock(), &mut std::io::stderr().lock())))
         }
         Command::Log(LogCommand::Verify(args)) => on_runtime(read_log(args)),
+        Command::Log(LogCommand::Add(args)) => log_keys::add(&args, &clock, &entropy),
+        Command::Log(LogCommand::Retire(args)) => log_keys::retire(&args, &clock),
+        Command::Log(LogCommand::List(args)) => log_keys::list(&args),
     }
 }
 

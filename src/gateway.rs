@@ -10,6 +10,7 @@ mod dossier;
 mod enrol;
 mod inspect;
 mod lanes;
+mod merged;
 mod publish;
 mod refusal;
 mod report;
@@ -23,6 +24,7 @@ pub use inspect::{AccessView, ExportView, LookView, ScoreView};
 pub use publish::{LoadError, Loaded, ModelInForce};
 pub use refusal::{GatewayError, Refusal};
 
+pub use crate::ledger::EntryId;
 pub use review::{CaseRequest, LogFilter, LogLine, Summary, SummaryRow};
 pub use sessions::{SESSION_SECONDS, Staff, Who};
 pub use upload::{Intake, RejectedLine};
@@ -40,7 +42,7 @@ use crate::disclosure::Standing;
 use crate::entropy::{self, Entropy};
 use crate::keys::Keyring;
 use crate::ledger::outside::Outside;
-use crate::ledger::{Change, Ledger, LogReader, OpenError, Receipt, RecordError};
+use crate::ledger::{Change, Ledger, LogReader, Logs, OpenError, Receipt, RecordError};
 use crate::party::PartyRole;
 use crate::policies::PolicySet;
 use crate::score::{Outcome, Status};
@@ -155,9 +157,14 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// The log, for the public and for proofs.
+    /// The log that this gateway writes.
     pub fn log(&self) -> &LogReader {
         self.ledger.log()
+    }
+
+    /// All logs of the deployment, for the public and for proofs.
+    pub fn logs(&self) -> &Logs {
+        self.ledger.logs()
     }
 
     /// The `iss` of attestations.

@@ -4,16 +4,18 @@
 //! entries their places, seals what depends on a place, and commits writes, leaves and the new
 //! checkpoint together with one flush. Then it writes the checkpoint's outside copy, and only then
 //! does any caller get its [`Receipt`]. INVARIANT (no receipt, no answer): a receipt has no other
-//! maker. INVARIANT (one door): sessions aside, nothing else commits. The checkpoint moves by
-//! compare-and-swap, so two processes never release two histories.
+//! maker. INVARIANT (one door): sessions aside, nothing else commits. A ledger writes one log; its
+//! checkpoint moves by compare-and-swap, so two processes never release two histories.
 
 pub mod audit;
 pub mod manifest;
 pub mod outside;
+mod logs;
 mod reader;
 mod recovery;
 mod writer;
 
+pub use logs::{LogName, Logs};
 pub use reader::{LogReader, ReadError};
 pub use recovery::OpenError;
 
@@ -29,7 +31,7 @@ use crate::access_log::proof::{self, Proof};
 use crate::access_log::tile::{RightEdge, TileRef, Tiles};
 use crate::access_log::{ENTRY_BYTES, Hash};
 use crate::entropy::Entropy;
-use crate::keys::Keyring;
+use crate::keys::{FIRST_LOG, Keyring, LogKey};
 use crate::store::{Check, Place, Store, Write};
 use outside::Outside;
 
@@ -38,13 +40,69 @@ pub const GROUP_CALLS_MAX: usize = 256;
 /// How many writes one commit takes at most, one large call aside.
 pub const GROUP_WRITES_MAX: usize = 4_000;
 
-/// Where an entry stands: its index, and the size of the tree that its group commit made.
+/// Which entry of which log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    /// The log's number.
+    pub log: u16,
+    /// The entry's index in it.
+    pub index: u64,
+}
+
+impl EntryId {
+    /// How many bytes an id has in a cell.
+    pub const BYTES: usize = 10;
+
+    /// The id as cells hold it.
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes
+            .iter_mut()
+            .zip(self.log.to_be_bytes().into_iter().chain(self.index.to_be_bytes()))
+            .for_each(|(to, from)| *to = from);
+        bytes
+    }
+
+    /// The id of these bytes.
+    pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let [a, b, index @ ..] = bytes;
+        Self { log: u16::from_be_bytes([*a, *b]), index: u64::from_be_bytes(*index) }
+    }
+
+    /// Reads an id in its one spelling.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (log, index) = text.split_once('-').unwrap_or(("1", text));
+        let id = Self { log: log.parse().ok()?, index: index.parse().ok()? };
+        (id.to_string() == text).then_some(id)
+    }
+}
+
+impl std::fmt::Display for EntryId {
+    /// Its index, behind the log's number where that is not the first: `17`, `2-17`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.log {
+            FIRST_LOG => write!(f, "{}", self.index),
+            log => write!(f, "{log}-{}", self.index),
+        }
+    }
+}
+
+/// Where an entry stands: its log, its index, and the size of the tree that its group commit made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeafPlace {
+    /// The log's number.
+    pub log: u16,
     /// The entry's index.
     pub index: u64,
     /// The size of the first checkpoint that holds it.
     pub size: u64,
+}
+
+impl LeafPlace {
+    /// Which entry it is.
+    pub fn id(self) -> EntryId {
+        EntryId { log: self.log, index: self.index }
+    }
 }
 
 /// Seals the value of a cell that depends on the entry's place. It may be called again with another
@@ -137,14 +195,22 @@ impl Tiles for GroupTiles {
 }
 
 /// Signs checkpoints with the log's key.
+#[derive(Clone)]
 struct LogSigner {
-    keys: Arc<Keyring>,
+    key: Arc<LogKey>,
     verifier: VerifierKey,
+}
+
+impl LogSigner {
+    fn new(key: &Arc<LogKey>) -> Result<Self, OpenError> {
+        let verifier = VerifierKey::new(key.origin(), key.public()).map_err(|e| OpenError::Origin(e.to_string()))?;
+        Ok(Self { key: key.clone(), verifier })
+    }
 }
 
 impl NoteSigner for LogSigner {
     fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.keys.log().sign(message)
+        self.key.sign(message)
     }
 
     fn verifier(&self) -> &VerifierKey {
@@ -169,7 +235,7 @@ struct Waiting {
 #[derive(Clone)]
 pub struct Ledger {
     sender: mpsc::Sender<Waiting>,
-    reader: LogReader,
+    logs: Logs,
     stopped: watch::Receiver<Option<String>>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -185,17 +251,16 @@ impl Ledger {
         outside: Box<dyn Outside>,
         now: Timestamp,
     ) -> Result<Self, OpenError> {
-        let verifier =
-            VerifierKey::new(keys.log().origin(), keys.log().public()).map_err(|e| OpenError::Origin(e.to_string()))?;
-        let signer = LogSigner { keys: keys.clone(), verifier };
+        let signer = LogSigner::new(keys.log())?;
         let state = recovery::recover(&store, &signer, outside, now).await?;
         let (head, head_seen) = watch::channel(state.head.clone());
         let (stop, stopped) = watch::channel(None);
         let (sender, receiver) = mpsc::channel(GROUP_CALLS_MAX * 4);
-        let reader = LogReader::new(store.clone(), keys, signer.verifier.clone(), head_seen);
-        let writer = writer::Writer { store, signer, entropy, state, head, stop };
+        let own = LogReader::new(store.clone(), signer.clone(), head_seen);
+        let logs = Logs::new(store.clone(), own, &keys)?;
+        let writer = writer::Writer { store, signer, entropy, state, tried: Vec::new(), head, stop };
         let writer = Arc::new(Mutex::new(Some(tokio::spawn(writer.run(receiver)))));
-        Ok(Self { sender, reader, stopped, writer })
+        Ok(Self { sender, logs, stopped, writer })
     }
 
     /// Waits until the writer has ended, so that nothing holds the store any more. Other handles must
@@ -217,9 +282,14 @@ impl Ledger {
         receipt.await.map_err(|_| gone())?
     }
 
-    /// Reads the log.
+    /// Reads the log that this ledger writes.
     pub fn log(&self) -> &LogReader {
-        &self.reader
+        self.logs.own()
+    }
+
+    /// Reads all logs of the deployment.
+    pub fn logs(&self) -> &Logs {
+        &self.logs
     }
 
     /// Resolves when the ledger has stopped for good, with the reason; the process must end then.

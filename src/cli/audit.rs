@@ -1,4 +1,4 @@
-//! `jadegate audit`: replays the log of a stopped deployment against its store.
+//! `jadegate audit`: replays the logs of a stopped deployment against its store.
 
 use std::path::PathBuf;
 
@@ -16,6 +16,9 @@ pub struct Args {
     /// The deployment's jadegate.toml; no gateway may be running on it
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Folders with the outside checkpoints of other hosts, beside that of this one
+    #[arg(long, value_name = "DIR")]
+    pub checkpoints: Vec<PathBuf>,
 }
 
 /// Audits, and says what is not as the log says.
@@ -23,10 +26,15 @@ pub async fn run(args: &Args) -> Result<Exit, Failure> {
     let config = Config::read(&args.config).map_err(Failure::of)?;
     let bar = if watched() { indicatif::ProgressBar::new_spinner() } else { indicatif::ProgressBar::hidden() };
     let mut progress = |entries| bar.set_message(format!("{entries} 条 / entries"));
-    let audit = config.audit(&mut progress).await.map_err(Failure::of)?;
+    let audit = config.audit(&args.checkpoints, &mut progress).await.map_err(Failure::of)?;
     bar.finish_and_clear();
     for finding in audit.findings.iter().take(FINDINGS_MAX) {
         say(&finding.to_string());
+    }
+    for origin in &audit.unwitnessed {
+        tell(&format!(
+            "日志 {origin} 的外部检查点不在本机：若该日志被整体回退，本次核查看不出 / no outside copy of the log {origin} is here: if that log was rolled back whole, this audit does not show it; bring the folder from its host and name it with --checkpoints"
+        ));
     }
     let (entries, cells, wrong) = (audit.entries, audit.cells, audit.findings.len());
     if wrong == 0 {

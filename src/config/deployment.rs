@@ -8,16 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::{Config, ConfigError, StaffRole, read_policies};
 use crate::access::Role;
+use crate::access_log::checkpoint::VerifierKey;
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::gateway::{Gateway, LoadError, Parts, Staff, StartError};
-use crate::keys::{Keyring, KeyringError, RootKey, RootKeyError, is_public_secret};
+use crate::keys::{Keyring, KeyringError, LogKey, NewKeyring, RootKey, RootKeyError, is_public_secret};
 use crate::ledger::audit::{Audit, audit};
-use crate::ledger::outside::OutsideFolder;
+use crate::ledger::outside::{OutsideFolder, OutsideFolders};
 use crate::party::{KeyAlgorithm, Party};
 use crate::policies::PolicySet;
 use crate::policy::Mistakes;
@@ -71,8 +73,8 @@ pub enum DeploymentError {
         /// Why.
         source: KeyringError,
     },
-    /// The keyring of another deployment.
-    #[error("{} is of the log {keyring}, and jadegate.toml names the log {config} as `log_origin`: put the keys of this deployment back; a log never changes its name", path.display())]
+    /// The keyring of another deployment, or an older one.
+    #[error("{} is of the log {keyring}, and jadegate.toml names the log {config} as `log_origin`: put the keys of this deployment back; a log never changes its name, and `jadegate log add` makes a further one", path.display())]
     OtherLog {
         /// The keyring's file.
         path: PathBuf,
@@ -141,13 +143,17 @@ impl Config {
     }
 
     /// Replays the log of a stopped deployment against its store.
-    pub async fn audit(&self, progress: &mut dyn FnMut(u64)) -> Result<Audit, DeploymentError> {
+    ///
+    /// `further` are folders with outside copies of other hosts.
+    pub async fn audit(&self, further: &[PathBuf], progress: &mut dyn FnMut(u64)) -> Result<Audit, DeploymentError> {
         let keys = self.open_keys()?;
         if !SledStore::is_at(&self.store) {
             return Err(DeploymentError::NoStore(self.store.clone()));
         }
         let store: Arc<dyn Store> = Arc::new(self.open_store()?);
-        let outside = OutsideFolder::new(&self.checkpoints, keys.log().origin());
+        let folders = std::iter::once(&self.checkpoints).chain(further);
+        let copies = folders.flat_map(|folder| keys.logs().iter().map(|log| OutsideFolder::new(folder, log.origin())));
+        let outside = OutsideFolders(copies.collect());
         audit(&store, &keys, &outside, progress).await.map_err(DeploymentError::Read)
     }
 
@@ -164,20 +170,56 @@ impl Config {
         Ok((policies, secrets))
     }
 
-    fn open_keys(&self) -> Result<Keyring, DeploymentError> {
+    /// The root key, and the keyring's text with its path.
+    fn read_keyring(&self) -> Result<(RootKey, String, PathBuf), DeploymentError> {
         let path = self.keys.join(ROOT_KEY_FILE);
         let text = Zeroizing::new(read_secret(&path)?);
         let root = RootKey::parse(&text, self.demo).map_err(|source| DeploymentError::Root { path, source })?;
         let path = self.keys.join(KEYRING_FILE);
         let text = read_secret(&path)?;
+        Ok((root, text, path))
+    }
+
+    fn open_keys(&self) -> Result<Keyring, DeploymentError> {
+        let (root, text, path) = self.read_keyring()?;
         let keys =
             Keyring::open(&text, &root).map_err(|source| DeploymentError::Keyring { path: path.clone(), source })?;
-        // A store has one log: under another name nothing would be found in it, and a new log would begin.
-        if keys.log().origin() != self.log_origin {
-            let (keyring, config) = (keys.log().origin().to_owned(), self.log_origin.clone());
-            return Err(DeploymentError::OtherLog { path, keyring, config });
-        }
-        Ok(keys)
+        // Each gateway writes one log of the deployment; under a name that no keyring has, a stray one would begin.
+        let (keyring, config) = (keys.origins(), self.log_origin.clone());
+        keys.writing(&self.log_origin).map_err(|source| match source {
+            KeyringError::NoLog(..) => DeploymentError::OtherLog { path, keyring, config },
+            source => DeploymentError::Keyring { path, source },
+        })
+    }
+
+    /// Gives the keyring keys for one more log, for another gateway over the same store.
+    pub fn add_log(&self, origin: &str, now: Timestamp, entropy: &dyn Entropy) -> Result<(), DeploymentError> {
+        self.change_keyring(|text, root| NewKeyring::add_log(text, root, origin, now, entropy))
+    }
+
+    /// Marks a log as one that no gateway writes any more.
+    pub fn retire_log(&self, origin: &str, now: Timestamp) -> Result<(), DeploymentError> {
+        self.change_keyring(|text, root| NewKeyring::retire_log(text, root, origin, now))
+    }
+
+    /// The logs of the keyring: origin, verifier key, and since when it is retired.
+    pub fn logs(&self) -> Result<Vec<(String, VerifierKey, Option<Timestamp>)>, DeploymentError> {
+        let (root, text, path) = self.read_keyring()?;
+        let keys = Keyring::open(&text, &root).map_err(|source| DeploymentError::Keyring { path, source })?;
+        let named = |key: &Arc<LogKey>| {
+            let verifier = VerifierKey::new(key.origin(), key.public()).ok()?;
+            Some((key.origin().to_owned(), verifier, key.retired()))
+        };
+        Ok(keys.logs().iter().filter_map(named).collect())
+    }
+
+    fn change_keyring(
+        &self,
+        change: impl FnOnce(&str, &RootKey) -> Result<String, KeyringError>,
+    ) -> Result<(), DeploymentError> {
+        let (root, text, path) = self.read_keyring()?;
+        let changed = change(&text, &root).map_err(|source| DeploymentError::Keyring { path: path.clone(), source })?;
+        replace_secret(&path, changed.as_bytes())
     }
 
     fn party_secrets<'a>(&self, parties: impl Iterator<Item = &'a Party>) -> Result<PartySecrets, DeploymentError> {
@@ -195,6 +237,23 @@ impl Config {
         }
         Ok(secrets)
     }
+}
+
+/// Puts a secret in the place of another, whole or not at all.
+fn replace_secret(path: &Path, content: &[u8]) -> Result<(), DeploymentError> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let failed = |e: std::io::Error| DeploymentError::File { path: path.to_owned(), why: e.to_string() };
+    let new = path.with_extension("new");
+    // What an interrupted attempt left there is of no use to anybody.
+    fs::remove_file(&new)
+        .or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
+        .map_err(failed)?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(failed)?;
+    fs::rename(&new, path).map_err(failed)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
 /// Reads a file that nobody but its owner may read.

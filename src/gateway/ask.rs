@@ -19,7 +19,7 @@ use crate::code::{RuleId, ScenarioId};
 use crate::consent::{self, Grant, OneTimeCode, Presented, Shown, Token, Verdict};
 use crate::disclosure::{DayCell, Decision, decide};
 use crate::entropy;
-use crate::ledger::{Change, LeafPlace, PlacedWrite, Receipt};
+use crate::ledger::{Change, EntryId, LeafPlace, PlacedWrite, Receipt};
 use crate::model::Model;
 use crate::person::PersonId;
 use crate::scenario::Scenario;
@@ -30,6 +30,8 @@ use crate::tables;
 pub const ANSWER_BYTES: usize = 4096;
 /// How many leaf places one access page holds.
 pub(super) const PAGE_PLACES: u32 = 64;
+/// The place of an entry that is not written yet.
+const NOWHERE: LeafPlace = LeafPlace { log: 0, index: 0, size: 0 };
 /// For how long a code's row is known as a code at all.
 const CODE_KNOWN_SECONDS: i64 = 86_400;
 
@@ -90,18 +92,20 @@ struct Reply {
 
 impl Reply {
     fn encode(&self, first: LeafPlace) -> Vec<u8> {
-        let head = [self.at.as_millisecond().to_be_bytes(), first.index.to_be_bytes(), first.size.to_be_bytes()];
-        [head.concat().as_slice(), &[u8::from(self.statement.met)], &self.statement.compact].concat()
+        let head = [self.at.as_millisecond().to_be_bytes(), first.size.to_be_bytes()];
+        [head.concat().as_slice(), &first.id().to_bytes(), &[u8::from(self.statement.met)], &self.statement.compact]
+            .concat()
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (at, rest) = bytes.split_first_chunk::<8>()?;
-        let (index, rest) = rest.split_first_chunk::<8>()?;
         let (size, rest) = rest.split_first_chunk::<8>()?;
+        let (id, rest) = rest.split_first_chunk::<{ EntryId::BYTES }>()?;
+        let EntryId { log, index } = EntryId::from_bytes(id);
         let (met, compact) = rest.split_first()?;
         Some(Self {
             at: Timestamp::from_millisecond(i64::from_be_bytes(*at)).ok()?,
-            first: LeafPlace { index: u64::from_be_bytes(*index), size: u64::from_be_bytes(*size) },
+            first: LeafPlace { log, index, size: u64::from_be_bytes(*size) },
             statement: Statement { met: *met == 1, compact: compact.to_vec() },
         })
     }
@@ -213,7 +217,7 @@ impl Gateway {
         let reply = match (first, &verdict) {
             (Some(first), Verdict::Repeat) => first,
             (Some(first), _) => Reply { statement: fresh, ..first },
-            (None, _) => Reply { at: asking.now, first: LeafPlace { index: 0, size: 0 }, statement: fresh },
+            (None, _) => Reply { at: asking.now, first: NOWHERE, statement: fresh },
         };
         let body = Body {
             at: asking.now,
@@ -243,13 +247,14 @@ impl Gateway {
             None => Vec::new(),
         };
         change.placed.push(self.placed(key, page_place, next_version(page_cell.as_ref()), 1024, move |own| {
-            [page.as_slice(), &own.index.to_be_bytes()].concat()
+            [page.as_slice(), &own.id().to_bytes()].concat()
         }));
 
         let Some(receipt) = self.record(change, nonce.as_ref()).await? else { return Ok(None) };
         let own = receipt.proof()?;
         let proof = match repeat {
-            Some(first) => self.log().proof(first).await?,
+            // Whichever gateway gave the first answer: its entry stands in that one's log.
+            Some(first) => self.logs().log(first.log).await?.proof(first).await?,
             None => own,
         };
         Answer::new(&statement, &proof, &receipt).map(Some)

@@ -7,14 +7,14 @@ use jiff::{Timestamp, civil::Date};
 use super::ask::PAGE_PLACES;
 use super::consents::ConsentView;
 use super::publish::Loaded;
-use super::{Gateway, GatewayError, Refusal, at};
+use super::{Gateway, GatewayError, Refusal, at, merged};
 use crate::access_log::entry::{Body, Subject};
 use crate::access_log::proof::Proof;
 use crate::authority::{Authority, Login};
 use crate::code::{PartyId, ScenarioId};
 use crate::consent::ConsentId;
 use crate::disclosure::{DayCell, Decision, decide};
-use crate::ledger::LeafPlace;
+use crate::ledger::{EntryId, LeafPlace, LogReader};
 use crate::person::{Person, PersonId};
 use crate::record::Held;
 use crate::score::{Explanation, explain};
@@ -44,7 +44,9 @@ pub struct LookView {
 /// One line of who asked.
 #[derive(Debug)]
 pub struct AccessView {
-    /// The entry's index in the log: its id.
+    /// The number of the log that the entry stands in.
+    pub log: u16,
+    /// The entry's index in it.
     pub index: u64,
     /// When.
     pub at: Timestamp,
@@ -113,21 +115,28 @@ impl Gateway {
     pub async fn accesses(
         &self,
         login: &Login,
-        before: Option<u64>,
+        before: Option<EntryId>,
         limit: usize,
     ) -> Result<Vec<AccessView>, GatewayError> {
         let keys = self.person_keys(login).await?;
         let mut places = self.accesses_of(login, &keys).await?;
         places.extend(self.look_ups_of(login.person()).await?);
-        places.sort_unstable_by(|a, b| b.cmp(a));
         let mut views = Vec::new();
-        for index in page(&places, before, limit)? {
-            let proof = self.log().proof(LeafPlace { index, size: 0 }).await?;
-            let (body, _) = crate::access_log::entry::open(self.keys().log(), index, &proof.extra)
-                .map_err(|e| GatewayError::Fault(e.to_string()))?;
-            views.push(access_view(index, body, proof));
+        for (id, body, log) in merged::page(self.logs(), places, before, limit).await? {
+            views.push(access_view(id, body, proved(&log, id).await?));
         }
         Ok(views)
+    }
+
+    /// The proof of one entry of who asked; none where it is not one of the person's.
+    pub async fn access_proof(&self, login: &Login, id: EntryId) -> Result<Option<Proof>, GatewayError> {
+        let keys = self.person_keys(login).await?;
+        let mut places = self.accesses_of(login, &keys).await?;
+        places.extend(self.look_ups_of(login.person()).await?);
+        if !places.contains(&id) {
+            return Ok(None);
+        }
+        Ok(Some(proved(&self.logs().log(id.log).await?, id).await?))
     }
 
     /// Where the entries of those who asked about a person stand.
@@ -135,14 +144,14 @@ impl Gateway {
         &self,
         authority: &dyn Authority,
         keys: &PersonKeys,
-    ) -> Result<Vec<u64>, GatewayError> {
+    ) -> Result<Vec<EntryId>, GatewayError> {
         let mut places = Vec::new();
         for ConsentView { id, consent } in self.consents_of(authority, keys).await? {
             for first in (0..consent.asked).step_by(usize::try_from(PAGE_PLACES).unwrap_or(1)) {
                 let place = self.page_place(id, first);
                 if let Some(cell) = self.get(&place).await? {
                     let (_, content) = self.vault.open_by_consent(at(&place, cell.version), &cell.value)?;
-                    places.extend(indexes(&content));
+                    places.extend(entries(&content));
                 }
             }
         }
@@ -150,12 +159,12 @@ impl Gateway {
     }
 
     /// Where the entries of officers' look-ups about a person stand.
-    pub(super) async fn look_ups_of(&self, person: &PersonId) -> Result<Vec<u64>, GatewayError> {
+    pub(super) async fn look_ups_of(&self, person: &PersonId) -> Result<Vec<EntryId>, GatewayError> {
         let prefix = self.look_up_key(person);
         let mut places = Vec::new();
         for (key, cell) in self.store.scan(tables::ACCESS, &prefix, &tables::after(&prefix), 10_000).await? {
             let place = Place::new(tables::ACCESS, key);
-            places.extend(indexes(&self.vault.open_indexed(at(&place, cell.version), &cell.value)?));
+            places.extend(entries(&self.vault.open_indexed(at(&place, cell.version), &cell.value)?));
         }
         Ok(places)
     }
@@ -177,30 +186,31 @@ impl Gateway {
     }
 }
 
-/// The leaf places of a page.
-pub(super) fn indexes(content: &[u8]) -> impl Iterator<Item = u64> {
-    content.as_chunks::<8>().0.iter().map(|index| u64::from_be_bytes(*index))
+/// The entries that a page names.
+pub(super) fn entries(content: &[u8]) -> impl Iterator<Item = EntryId> {
+    content.as_chunks::<{ EntryId::BYTES }>().0.iter().map(EntryId::from_bytes)
 }
 
-/// Up to `limit` of the places, newest first, after the one named.
-pub(super) fn page(places: &[u64], before: Option<u64>, limit: usize) -> Result<Vec<u64>, Refusal> {
-    let from = match before {
-        None => 0,
-        Some(before) => {
-            let found = places.iter().position(|place| *place == before);
-            found.ok_or(Refusal::BadPage("`before` is not the id of an entry of this list"))? + 1
-        }
-    };
-    Ok(places.iter().skip(from).take(limit).copied().collect())
+/// The proof of an entry in the log as it is now.
+async fn proved(log: &LogReader, id: EntryId) -> Result<Proof, GatewayError> {
+    Ok(log.proof(LeafPlace { log: id.log, index: id.index, size: 0 }).await?)
 }
 
-fn access_view(index: u64, body: Body, proof: Proof) -> AccessView {
+impl AccessView {
+    /// The entry's id.
+    pub fn id(&self) -> EntryId {
+        EntryId { log: self.log, index: self.index }
+    }
+}
+
+fn access_view(id: EntryId, body: Body, proof: Proof) -> AccessView {
     let consent = match body.subject {
         Subject::Consent(id) => Some(id),
         _ => None,
     };
     AccessView {
-        index,
+        log: id.log,
+        index: id.index,
         at: body.at,
         party: body.party,
         scenario: body.scenario,

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
 
-use super::inspect::{indexes, page};
+use super::inspect::entries;
+use super::merged::{Merged, not_in_list};
 use super::sessions::Staff;
 use super::{Gateway, GatewayError, Refusal, TRIES_MAX, at, next_version, unchanged};
 use crate::access::{Action, Condition, Role};
@@ -13,13 +14,11 @@ use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::authority::OpenCase;
 use crate::code::{PartyId, RuleId, ScenarioId};
 use crate::entropy;
-use crate::ledger::{Change, PlacedWrite};
+use crate::ledger::{Change, EntryId, PlacedWrite};
 use crate::person::{Identity, PersonId};
 use crate::store::{Cell, Place, Write};
 use crate::tables;
 
-/// How many entries are read at a time, newest first.
-const STEP: u64 = 1_024;
 /// How many entries one call reads at most.
 const READ_MAX: u64 = 200_000;
 /// How many leaf places a page of look-ups holds.
@@ -45,13 +44,15 @@ pub struct LogFilter {
     /// How many lines.
     pub limit: usize,
     /// Those before this one.
-    pub before: Option<u64>,
+    pub before: Option<EntryId>,
 }
 
 /// A line of the log as officers see it: no outcome, no score, nobody's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// The entry's index: its id.
+    /// The number of the log that the entry stands in.
+    pub log: u16,
+    /// The entry's index in it.
     pub index: u64,
     /// When.
     pub at: Timestamp,
@@ -113,32 +114,26 @@ impl Gateway {
             return self.access_log_of_case(officer, case, filter).await;
         }
         self.officer_rule(officer, Action::ReadLog, &[])?;
-        let first = match filter.from {
-            Some(from) => self.log().first_since(from).await?,
-            None => 0,
-        };
-        let size = self.log().size();
-        let mut end = match filter.before {
-            Some(before) if before < size => {
-                let named = self.log().bodies(before, before + 1).await?;
-                if !named.iter().all(|(_, body)| filter.fits(body)) {
+        let before = match filter.before {
+            Some(id) => {
+                let log = self.logs().names().iter().any(|name| name.number == id.log);
+                let log = if log { Some(self.logs().log(id.log).await?) } else { None };
+                let log = log.filter(|log| id.index < log.size()).ok_or_else(not_in_list)?;
+                let named = log.body(id.index).await?;
+                if !filter.fits(&named) {
                     return Err(not_in_list().into());
                 }
-                before
+                Some((id, named.at))
             }
-            Some(_) => return Err(not_in_list().into()),
-            None => size,
+            None => None,
         };
-        let (mut lines, mut read) = (Vec::new(), 0);
-        while end > first && lines.len() < filter.limit && read < READ_MAX {
-            let start = end.saturating_sub(STEP).max(first);
-            for (index, body) in self.log().bodies(start, end).await?.into_iter().rev() {
-                if lines.len() < filter.limit && filter.fits(&body) {
-                    lines.push(line(index, body));
-                }
+        let mut entries = Merged::open(self.logs(), filter.from, filter.to, before).await?;
+        let mut lines = Vec::new();
+        while lines.len() < filter.limit && entries.read < READ_MAX {
+            let Some((id, body)) = entries.next().await? else { break };
+            if filter.fits(&body) {
+                lines.push(line(id, body));
             }
-            read += end - start;
-            end = start;
         }
         Ok(lines)
     }
@@ -165,15 +160,20 @@ impl Gateway {
             places = self.accesses_of(&open, &dossier.keys).await?;
         }
         places.extend(self.look_ups_of(&person).await?);
-        places.sort_unstable_by(|a, b| b.cmp(a));
         let mut fitting = Vec::new();
-        for index in places {
-            let bodies = self.log().bodies(index, index + 1).await?;
-            fitting.extend(bodies.into_iter().filter(|(_, body)| filter.fits(body)));
+        for id in places {
+            let body = self.logs().body(id).await?;
+            if filter.fits(&body) {
+                fitting.push((body.at, id, body));
+            }
         }
-        let indexes: Vec<u64> = fitting.iter().map(|(index, _)| *index).collect();
-        let wanted = page(&indexes, filter.before, filter.limit)?;
-        Ok(fitting.into_iter().filter(|(index, _)| wanted.contains(index)).map(|(i, body)| line(i, body)).collect())
+        fitting.sort_unstable_by_key(|(at, id, _)| std::cmp::Reverse((*at, *id)));
+        let from = match filter.before {
+            None => 0,
+            Some(before) => fitting.iter().position(|(_, id, _)| *id == before).ok_or_else(not_in_list)? + 1,
+        };
+        let wanted = fitting.into_iter().skip(from).take(filter.limit);
+        Ok(wanted.map(|(_, id, body)| line(id, body)).collect())
     }
 
     async fn log_look_up(&self, case: &[u8; 16], person: &PersonId, rule: &RuleId) -> Result<(), GatewayError> {
@@ -186,7 +186,7 @@ impl Gateway {
                 let place = Place::new(tables::ACCESS, key);
                 content = self.vault.open_indexed(at(&place, found.version), &found.value)?.to_vec();
                 cell = Some(found);
-                if indexes(&content).count() >= LOOK_UP_PLACES {
+                if entries(&content).count() >= LOOK_UP_PLACES {
                     (number, cell, content) = (last + 1, None, Vec::new());
                 }
             }
@@ -196,7 +196,7 @@ impl Gateway {
             change.checks.push(unchanged(&place, cell.as_ref()));
             let (vault, sealed, version) = (self.vault.clone(), place.clone(), next_version(cell.as_ref()));
             let seal = Box::new(move |own: crate::ledger::LeafPlace| {
-                let content = [content.as_slice(), &own.index.to_be_bytes()].concat();
+                let content = [content.as_slice(), &own.id().to_bytes()].concat();
                 vault.seal_indexed(at(&sealed, version), &content, 1024).map_err(|e| e.to_string())
             });
             change.placed.push(PlacedWrite { place, version, seal });
@@ -210,29 +210,25 @@ impl Gateway {
     /// Counts by day, party, scenario and action.
     pub async fn summary(&self, officer: &Staff, filter: &LogFilter) -> Result<Summary, GatewayError> {
         self.officer_rule(officer, Action::ReadLog, &[])?;
-        let first = match filter.from {
-            Some(from) => self.log().first_since(from).await?,
-            None => 0,
-        };
-        let size = self.log().size();
-        let start = first.max(size.saturating_sub(READ_MAX));
+        let mut entries = Merged::open(self.logs(), filter.from, filter.to, None).await?;
         let mut counts: BTreeMap<(Date, Option<PartyId>, Option<ScenarioId>, LogAction), u64> = BTreeMap::new();
-        let mut from = start;
-        while from < size {
-            let to = (from + STEP).min(size);
-            for (_, body) in self.log().bodies(from, to).await? {
-                if filter.fits(&body) {
-                    let day = crate::clock::day_of(body.at);
-                    *counts.entry((day, body.party, body.scenario, body.action)).or_default() += 1;
-                }
+        let (mut read, mut truncated) = (0, false);
+        while let Some((_, body)) = entries.next().await? {
+            if read == READ_MAX {
+                truncated = true;
+                break;
             }
-            from = to;
+            read += 1;
+            if filter.fits(&body) {
+                let day = crate::clock::day_of(body.at);
+                *counts.entry((day, body.party, body.scenario, body.action)).or_default() += 1;
+            }
         }
         let row = |((day, party, scenario, action), count): (_, u64)| {
             let action = LogAction::as_str(action);
             SummaryRow { day, party, scenario, action, count }
         };
-        Ok(Summary { rows: counts.into_iter().map(row).collect(), truncated: start > first })
+        Ok(Summary { rows: counts.into_iter().map(row).collect(), truncated })
     }
 
     /// Opens a case; it lets nobody look until another officer has confirmed it.
@@ -331,13 +327,16 @@ impl LogFilter {
     }
 }
 
-fn not_in_list() -> Refusal {
-    Refusal::BadPage("`before` is not the id of an entry of this list")
+impl LogLine {
+    /// The entry's id.
+    pub fn id(&self) -> EntryId {
+        EntryId { log: self.log, index: self.index }
+    }
 }
 
-fn line(index: u64, body: Body) -> LogLine {
+fn line(EntryId { log, index }: EntryId, body: Body) -> LogLine {
     let Body { at, party, scenario, action, rule, .. } = body;
-    LogLine { index, at, party, scenario, action: action.as_str(), rule }
+    LogLine { log, index, at, party, scenario, action: action.as_str(), rule }
 }
 
 /// A case's id from its text: 32 hexadecimal digits.

@@ -34,3 +34,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
         path.map(|Path(text)| Self(text)).map_err(|_| Problem::plain(code::NOT_FOUND))
     }
 }
+
+/// The two variable parts of a path.
+pub(super) struct Segments(pub String, pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segments {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        path.map(|Path((one, two))| Self(one, two)).map_err(|_| Problem::plain(code::NOT_FOUND))
+    }
+}

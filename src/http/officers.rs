@@ -13,7 +13,7 @@ use super::app::App;
 use super::body::{read_json, require_content_type};
 use super::extract::{Segment, Whole};
 use super::problem::{Problem, code};
-use super::query::{Query, before_index};
+use super::query::{Query, before_entry};
 use super::wire;
 use crate::access_log::entry::LogAction;
 use crate::code::{PartyId, ScenarioId};
@@ -64,7 +64,7 @@ fn filter(uri: &Uri, known: &[&str]) -> Result<LogFilter, Problem> {
         action: read(&query, "action", "an action such as ask, consent, revoke or report", LogAction::parse)?,
         case: query.get("case").map(str::to_owned),
         limit: page.limit,
-        before: before_index(&page)?,
+        before: before_entry(&page)?,
     })
 }
 

@@ -12,7 +12,7 @@ use super::app::App;
 use super::body::{read_json, require_content_type};
 use super::extract::{Segment, Whole};
 use super::problem::Problem;
-use super::query::{Query, before_index};
+use super::query::{Query, before_entry};
 use super::wire;
 use crate::gateway::ConsentRequest;
 
@@ -76,7 +76,7 @@ pub(super) async fn make_code(State(app): State<Arc<App>>, Segment(id): Segment,
 pub(super) async fn accesses(State(app): State<Arc<App>>, headers: HeaderMap, uri: Uri) -> Answer {
     let login = app.person(&headers).await?;
     let page = Query::read(&uri, &["limit", "before"])?.page()?;
-    let views = app.gateway.accesses(&login, before_index(&page)?, page.limit).await.map_err(|e| app.problem(e))?;
+    let views = app.gateway.accesses(&login, before_entry(&page)?, page.limit).await.map_err(|e| app.problem(e))?;
     Ok(Json(views.iter().map(wire::access).collect::<Vec<_>>()).into_response())
 }
 

@@ -7,6 +7,7 @@ use axum::extract::Query as Pairs;
 use http::Uri;
 
 use super::problem::{Problem, code};
+use crate::gateway::EntryId;
 
 /// How many entries a page has unless the caller says.
 pub const PAGE_ENTRIES: usize = 100;
@@ -87,10 +88,9 @@ impl Page {
     }
 }
 
-/// `before` as the index of a log entry, in its one spelling.
-pub(super) fn before_index(page: &Page) -> Result<Option<u64>, Problem> {
-    let parse = |text: &String| text.parse().ok().filter(|index: &u64| index.to_string() == *text);
-    page.before.as_ref().map(|text| parse(text).ok_or_else(not_in_list)).transpose()
+/// `before` as the id of a log entry, in its one spelling.
+pub(super) fn before_entry(page: &Page) -> Result<Option<EntryId>, Problem> {
+    page.before.as_ref().map(|text| EntryId::parse(text).ok_or_else(not_in_list)).transpose()
 }
 
 /// The refusal of a `before` that is not in the list.

@@ -9,6 +9,7 @@ use crate::consent::Consent;
 use crate::gateway::{
     AccessView, ConsentView, ExportView, Loaded, LogLine, LookView, NewCode, NewConsent, ScoreView, Summary,
 };
+use crate::ledger::LogName;
 use crate::policies::PolicySet;
 use crate::scenario::Scenario;
 use crate::score::{DimensionHold, ScoreHold, Suggestion};
@@ -169,7 +170,7 @@ pub(super) fn new_code(code: &NewCode) -> Value {
 /// One line of `GET /v1/me/accesses`.
 pub(super) fn access(view: &AccessView) -> Value {
     json!({
-        "id": view.index.to_string(),
+        "id": view.id().to_string(),
         "at": view.at,
         "party": view.party.as_ref().map(|party| party.as_str()),
         "scenario": view.scenario.as_ref().map(|scenario| scenario.as_str()),
@@ -194,13 +195,22 @@ pub(super) fn export(view: &ExportView) -> Value {
 /// One line of `GET /v1/access-log`.
 pub(super) fn log_line(line: &LogLine) -> Value {
     json!({
-        "id": line.index.to_string(),
+        "id": line.id().to_string(),
         "at": line.at,
         "party": line.party.as_ref().map(|party| party.as_str()),
         "scenario": line.scenario.as_ref().map(|scenario| scenario.as_str()),
         "action": line.action,
         "rule": line.rule.as_ref().map(|rule| rule.as_str()),
     })
+}
+
+/// `GET /log/origins`.
+pub(super) fn origins(logs: &[LogName]) -> Value {
+    let log = |log: &LogName| {
+        let path = format!("/log/{}", log.name);
+        json!({ "origin": log.verifier.name(), "path": path, "key": log.verifier.to_string() })
+    };
+    logs.iter().map(log).collect()
 }
 
 /// `GET /v1/access-log/summary`.

@@ -1,11 +1,13 @@
-//! Replays the whole log against the store: what was rolled back, deleted, moved or put there shows.
+//! Replays all logs against the store: what was rolled back, deleted, moved or put there shows.
 //!
 //! A single cell that is brought back whole, with the version that it had, opens as it did then; only
-//! the log knows that it is old. The audit reads every leaf, recomputes the tree that the checkpoint
-//! signs, takes the newest line of all manifests about each cell, and compares the cells with it.
-//! It changes nothing, and needs the keys of the deployment. Sessions alone have no entries.
+//! a log knows that it is old. The audit reads every leaf of every log, recomputes the trees that the
+//! checkpoints sign, takes the newest line of all manifests about each cell, whichever log it stands
+//! in, and compares the cells with it. It changes nothing, and needs the keys of the deployment.
+//! Sessions alone have no entries.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -16,7 +18,7 @@ use super::{log_prefix, manifest};
 use crate::access_log::checkpoint::{Checkpoint, VerifierKey};
 use crate::access_log::tile::RightEdge;
 use crate::access_log::{ENTRY_BYTES, Hash, entry, leaf_hash};
-use crate::keys::Keyring;
+use crate::keys::{Keyring, LogKey};
 use crate::store::{KEYS_END, Store, StoreError, Table};
 use crate::tables;
 
@@ -30,7 +32,9 @@ pub struct Finding {
     pub table: &'static str,
     /// The cell's key, where the finding is about one cell.
     pub key: Option<Vec<u8>>,
-    /// The entry that says otherwise, or that is damaged itself.
+    /// The log that says otherwise, or that is damaged itself.
+    pub log: Option<String>,
+    /// Its entry.
     pub entry: Option<u64>,
     /// What is wrong, in words that an operator can act on.
     pub what: String,
@@ -42,6 +46,9 @@ impl std::fmt::Display for Finding {
         if let Some(key) = &self.key {
             write!(f, ", cell {}", crate::keys::hex(key))?;
         }
+        if let Some(log) = &self.log {
+            write!(f, ", log {log}")?;
+        }
         if let Some(entry) = self.entry {
             write!(f, ", entry {entry}")?;
         }
@@ -52,56 +59,95 @@ impl std::fmt::Display for Finding {
 /// What an audit has read and found.
 #[derive(Debug, Default)]
 pub struct Audit {
-    /// Entries replayed.
+    /// Entries replayed, of all logs.
     pub entries: u64,
     /// Cells compared.
     pub cells: u64,
+    /// Logs of which no outside copy was at hand: each host keeps that of the log it writes.
+    pub unwitnessed: Vec<String>,
     /// What is wrong, in the order of tables and keys.
     pub findings: Vec<Finding>,
 }
 
-/// The newest line of the log about a cell.
+/// The newest line of all logs about a cell.
 struct Logged {
     version: u64,
     digest: Hash,
+    log: usize,
     entry: u64,
 }
 
-/// Reads one log and every cell, and compares them.
-struct Auditor<'a> {
-    store: &'a Arc<dyn Store>,
-    keys: &'a Keyring,
-    origin: &'a str,
-    audit: Audit,
-    newest: BTreeMap<(String, Vec<u8>), Logged>,
-    edge: RightEdge,
-    /// What each full tile must hold, by the key of its cell; those met are taken out.
-    tiles: BTreeMap<Vec<u8>, Hash>,
+/// One log, as far as it was read.
+struct Replayed<'a> {
+    key: &'a LogKey,
+    prefix: [u8; 8],
+    signed: Option<Checkpoint>,
     /// Kept checkpoints by size, whose roots the tree must pass through.
     outside: BTreeMap<u64, Hash>,
+    edge: RightEdge,
+    /// The entry that must come next.
+    expected: u64,
+    /// The leaf whose cells are being read.
+    leaf: Option<(u64, Vec<u8>)>,
 }
 
-/// Audits the log of these keys in a store that no gateway is using.
+impl Replayed<'_> {
+    fn size(&self) -> u64 {
+        self.signed.as_ref().map_or(0, |signed| signed.size)
+    }
+}
+
+/// Reads every log and every cell, and compares them.
+struct Auditor<'a> {
+    store: &'a Arc<dyn Store>,
+    logs: Vec<Replayed<'a>>,
+    audit: Audit,
+    newest: BTreeMap<(String, Vec<u8>), Logged>,
+    /// What each full tile must hold, by the key of its cell; those met are taken out.
+    tiles: BTreeMap<Vec<u8>, Hash>,
+}
+
+/// Audits all logs of these keys in a store that no gateway is using.
+///
+/// `outside` gives the copies that are at hand, of whichever logs; that of the log which these keys
+/// write must be among them.
 pub async fn audit(
     store: &Arc<dyn Store>,
     keys: &Keyring,
     outside: &dyn Outside,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Audit, StoreError> {
-    let origin = keys.log().origin();
+    let log = |key: &'_ Arc<LogKey>| log_prefix(key.origin());
+    let logs = keys.logs().iter().map(|key| Replayed {
+        key,
+        prefix: log(key),
+        signed: None,
+        outside: BTreeMap::new(),
+        edge: RightEdge::new(),
+        expected: 0,
+        leaf: None,
+    });
     let mut auditor = Auditor {
         store,
-        keys,
-        origin,
+        logs: logs.collect(),
         audit: Audit::default(),
         newest: BTreeMap::new(),
-        edge: RightEdge::new(),
         tiles: BTreeMap::new(),
-        outside: BTreeMap::new(),
     };
-    let signed = auditor.checkpoint(outside).await?;
-    auditor.replay(signed.as_ref().map_or(0, |checkpoint| checkpoint.size), progress).await?;
-    auditor.tree(signed.as_ref());
+    let kept = match outside.kept() {
+        Ok(kept) => kept,
+        Err(e) => {
+            auditor.found(tables::CHECKPOINT, None, None, format!("the outside copies cannot be read: {e}"));
+            Vec::new()
+        }
+    };
+    for at in 0..auditor.logs.len() {
+        auditor.checkpoint(at, &kept, keys.log().number()).await?;
+    }
+    auditor.replay(progress).await?;
+    for at in 0..auditor.logs.len() {
+        auditor.tree(at);
+    }
     for table in tables::ALL.iter().filter(|table| **table != tables::SESSION) {
         auditor.compare(*table).await?;
     }
@@ -110,124 +156,171 @@ pub async fn audit(
 }
 
 impl Auditor<'_> {
-    fn found(&mut self, table: Table, key: Option<Vec<u8>>, entry: Option<u64>, what: impl Into<String>) {
-        self.audit.findings.push(Finding { table: table.name(), key, entry, what: what.into() });
+    fn found(&mut self, table: Table, key: Option<Vec<u8>>, entry: Option<(usize, u64)>, what: impl Into<String>) {
+        let log = entry.and_then(|(log, _)| self.logs.get(log)).map(|log| log.key.origin().to_owned());
+        let entry = entry.map(|(_, entry)| entry);
+        self.audit.findings.push(Finding { table: table.name(), key, log, entry, what: what.into() });
     }
 
-    /// The signed checkpoint of the store, and what the outside copies say of it.
-    async fn checkpoint(&mut self, outside: &dyn Outside) -> Result<Option<Checkpoint>, StoreError> {
-        let verifier = VerifierKey::new(self.origin, self.keys.log().public()).ok();
+    /// Something about a log as a whole.
+    fn found_of(&mut self, at: usize, table: Table, what: impl Into<String>) {
+        let log = self.logs.get(at).map(|log| log.key.origin().to_owned());
+        self.audit.findings.push(Finding { table: table.name(), key: None, log, entry: None, what: what.into() });
+    }
+
+    /// The signed checkpoint of a log, and what the outside copies say of it.
+    async fn checkpoint(&mut self, at: usize, kept: &[String], own: u16) -> Result<(), StoreError> {
+        let Some(log) = self.logs.get_mut(at) else { return Ok(()) };
+        let (key, store) = (log.key, self.store);
+        let verifier = VerifierKey::new(key.origin(), key.public()).ok();
         let open = |note: &str| verifier.as_ref().and_then(|verifier| verifier.open(note).ok());
-        let cell = self.store.get(&checkpoint_place(self.origin)).await?;
-        let signed = cell.as_ref().and_then(|cell| open(std::str::from_utf8(&cell.value).ok()?));
-        if cell.is_some() && signed.is_none() {
-            self.found(tables::CHECKPOINT, None, None, "is not signed by the log's key");
+        let cell = store.get(&checkpoint_place(key.origin())).await?;
+        log.signed = cell.as_ref().and_then(|cell| open(std::str::from_utf8(&cell.value).ok()?));
+        log.outside = kept.iter().filter_map(|note| open(note)).map(|kept| (kept.size, kept.root)).collect();
+        let (size, newest) = (log.size(), log.outside.last_key_value().map(|(size, _)| *size));
+        if cell.is_some() && log.signed.is_none() {
+            self.found_of(at, tables::CHECKPOINT, "is not signed by the log's key");
         }
-        let kept = match outside.kept() {
-            Ok(kept) => kept,
-            Err(e) => {
-                self.found(tables::CHECKPOINT, None, None, format!("the outside copies cannot be read: {e}"));
-                Vec::new()
+        match newest {
+            None if size > 0 && key.number() == own => {
+                self.found_of(at, tables::CHECKPOINT, "there is no outside copy to hold it against");
             }
-        };
-        self.outside = kept.iter().filter_map(|note| open(note)).map(|kept| (kept.size, kept.root)).collect();
-        let size = signed.as_ref().map_or(0, |checkpoint| checkpoint.size);
-        match self.outside.last_key_value() {
-            None if size > 0 => {
-                self.found(tables::CHECKPOINT, None, None, "there is no outside copy to hold it against")
-            }
-            Some((kept, _)) if *kept > size => {
+            None if size > 0 => self.audit.unwitnessed.push(key.origin().to_owned()),
+            Some(kept) if kept > size => {
                 let what = format!("is of {size} entries, and the copy outside of {kept}: the store was rolled back");
-                self.found(tables::CHECKPOINT, None, None, what);
+                self.found_of(at, tables::CHECKPOINT, what);
             }
             _ => {}
         }
-        Ok(signed)
+        Ok(())
     }
 
-    /// Reads every leaf in order: tree, entry, manifest.
-    async fn replay(&mut self, size: u64, progress: &mut dyn FnMut(u64)) -> Result<(), StoreError> {
-        let prefix = log_prefix(self.origin);
+    /// Reads every leaf of every log in order: tree, entry, manifest.
+    async fn replay(&mut self, progress: &mut dyn FnMut(u64)) -> Result<(), StoreError> {
         let mut next = Vec::new();
-        let mut leaf: Option<(u64, Vec<u8>)> = None;
-        let mut expected = 0;
+        let mut read = 0;
         loop {
             let cells = self.store.scan(tables::LEAF, &next, &KEYS_END, PAGE).await?;
             let Some((last, _)) = cells.last() else { break };
             next = [last.as_slice(), &[0]].concat();
             for (key, cell) in cells {
-                let Some((index, chunk)) = leaf_place(&prefix, &key) else {
-                    self.found(tables::LEAF, Some(key), None, "is no place of a leaf of this log");
+                let place = self
+                    .logs
+                    .iter()
+                    .enumerate()
+                    .find_map(|(at, log)| leaf_place(&log.prefix, &key).map(|(index, chunk)| (at, index, chunk)));
+                let Some((at, index, chunk)) = place else {
+                    self.found(tables::LEAF, Some(key), None, "is no place of a leaf of a log of this keyring");
                     continue;
                 };
                 if cell.version != 1 {
-                    self.found(tables::LEAF, Some(key.clone()), Some(index), "was written more than once");
+                    self.found(tables::LEAF, Some(key.clone()), Some((at, index)), "was written more than once");
                 }
-                match &mut leaf {
-                    Some((current, bytes)) if *current == index && chunk > 0 => bytes.extend(cell.value),
+                let pending = self.logs.get_mut(at).map(|log| &mut log.leaf);
+                match pending {
+                    Some(Some((current, bytes))) if *current == index && chunk > 0 => bytes.extend(cell.value),
                     _ => {
-                        self.leaf(leaf.take(), &mut expected, size);
+                        self.leaf(at);
+                        read += 1;
                         if chunk > 0 {
-                            self.found(tables::LEAF, Some(key), Some(index), "stands without its first part");
-                        } else {
-                            leaf = Some((index, cell.value));
+                            self.found(tables::LEAF, Some(key), Some((at, index)), "stands without its first part");
+                        } else if let Some(log) = self.logs.get_mut(at) {
+                            log.leaf = Some((index, cell.value));
                         }
                     }
                 }
             }
-            progress(expected);
+            progress(read);
         }
-        self.leaf(leaf, &mut expected, size);
-        if expected < size {
-            self.found(tables::LEAF, None, Some(expected), format!("entries {expected} to {} are missing", size - 1));
+        for at in 0..self.logs.len() {
+            self.leaf(at);
+            let Some((expected, size)) = self.logs.get(at).map(|log| (log.expected, log.size())) else { continue };
+            if expected < size {
+                let what = format!("entries {expected} to {} are missing", size - 1);
+                self.found(tables::LEAF, None, Some((at, expected)), what);
+            }
+            self.audit.entries += expected.min(size);
         }
-        self.audit.entries = expected.min(size);
         Ok(())
     }
 
-    fn leaf(&mut self, leaf: Option<(u64, Vec<u8>)>, expected: &mut u64, size: u64) {
-        let Some((index, bytes)) = leaf else { return };
-        if index > *expected && index < size {
-            self.found(tables::LEAF, None, Some(*expected), format!("entries {expected} to {} are missing", index - 1));
-        }
+    /// Takes the leaf that was read whole.
+    fn leaf(&mut self, at: usize) {
+        let Some(log) = self.logs.get_mut(at) else { return };
+        let Some((index, bytes)) = log.leaf.take() else { return };
+        let (key, size, expected) = (log.key, log.size(), log.expected);
+        let (leaf, place) = (tables::LEAF, Some((at, index)));
         if index >= size {
-            self.found(tables::LEAF, None, Some(index), "lies beyond the checkpoint");
-            return;
+            return self.found(leaf, None, place, "lies beyond the checkpoint");
         }
-        *expected = index + 1;
-        let Some((entry, rest)) = bytes.split_first_chunk::<ENTRY_BYTES>() else {
-            return self.found(tables::LEAF, None, Some(index), "is cut short");
-        };
+        log.expected = index + 1;
         let mut completed = Vec::new();
-        self.edge.append(leaf_hash(entry), &mut completed);
+        let entry = bytes.split_first_chunk::<ENTRY_BYTES>();
+        let mut passed = true;
+        if let Some((entry, _)) = entry {
+            log.edge.append(leaf_hash(entry), &mut completed);
+            let kept = log.outside.get(&log.edge.size());
+            passed = kept.is_none_or(|root| *root == log.edge.root());
+        }
+        if index > expected {
+            self.found(leaf, None, Some((at, expected)), format!("entries {expected} to {} are missing", index - 1));
+        }
+        if !passed {
+            self.found(leaf, None, place, "the log up to here is not the one kept outside");
+        }
         for (tile, hashes) in completed {
-            self.tiles.insert(tile_place(self.origin, tile).key, Sha256::digest(hashes.concat()).into());
+            self.tiles.insert(tile_place(key.origin(), tile).key, Sha256::digest(hashes.concat()).into());
         }
-        if let Some(root) = self.outside.get(&self.edge.size())
-            && *root != self.edge.root()
-        {
-            self.found(tables::LEAF, None, Some(index), "the log up to here is not the one kept outside");
-        }
-        let Ok((_, digest)) = entry::open(self.keys.log(), index, entry) else {
-            return self.found(tables::LEAF, None, Some(index), "does not open: it was changed or moved");
+        let Some((entry, rest)) = entry else { return self.found(leaf, None, place, "is cut short") };
+        let Ok((_, digest)) = entry::open(key, index, entry) else {
+            return self.found(leaf, None, place, "does not open: it was changed or moved");
         };
         let manifest = rest.split_first_chunk::<4>().map(|(_, manifest)| manifest).unwrap_or_default();
         let lines = manifest::decode(manifest).filter(|_| manifest::digest(manifest) == digest);
         let Some(lines) = lines else {
-            return self.found(tables::LEAF, None, Some(index), "its manifest is not the one that the entry names");
+            return self.found(leaf, None, place, "its manifest is not the one that the entry names");
         };
         for line in lines {
-            let logged = Logged { version: line.version, digest: line.digest, entry: index };
-            self.newest.insert((line.table, line.key), logged);
+            self.line(at, index, line);
+        }
+    }
+
+    /// Takes a line of a manifest, if no log has a newer one of that cell.
+    ///
+    /// Within a log a later line is the newer one. Between logs it is that of the higher version: each write
+    /// checks the version before it, so no two logs have the same one.
+    fn line(&mut self, log: usize, entry: u64, line: manifest::Line) {
+        let manifest::Line { table, key, version, digest } = line;
+        let logged = Logged { version, digest, log, entry };
+        let twice = match self.newest.entry((table, key)) {
+            Entry::Vacant(free) => {
+                free.insert(logged);
+                None
+            }
+            Entry::Occupied(mut held) if held.get().log == log || held.get().version < version => {
+                held.insert(logged);
+                None
+            }
+            Entry::Occupied(held) if held.get().version == version && held.get().digest != digest => {
+                Some(held.key().clone())
+            }
+            Entry::Occupied(_) => None,
+        };
+        if let Some((name, key)) = twice
+            && let Some(table) = tables::ALL.iter().find(|table| table.name() == name)
+        {
+            let what = format!("two logs wrote version {version}");
+            self.found(*table, Some(key), Some((log, entry)), what);
         }
     }
 
     /// The leaves must make the tree that the checkpoint signs.
-    fn tree(&mut self, signed: Option<&Checkpoint>) {
-        if let Some(signed) = signed
-            && (self.edge.size() != signed.size || self.edge.root() != signed.root)
+    fn tree(&mut self, at: usize) {
+        if let Some(log) = self.logs.get(at)
+            && let Some(signed) = &log.signed
+            && (log.edge.size() != signed.size || log.edge.root() != signed.root)
         {
-            self.found(tables::CHECKPOINT, None, None, "the entries do not make the tree that it signs");
+            self.found_of(at, tables::CHECKPOINT, "the entries do not make the tree that it signs");
         }
     }
 
@@ -245,7 +338,7 @@ impl Auditor<'_> {
                 self.audit.cells += 1;
                 let digest: Hash = Sha256::digest(&cell.value).into();
                 if table == tables::CHECKPOINT {
-                    if key != checkpoint_place(self.origin).key {
+                    if !self.logs.iter().any(|log| log.prefix.as_slice() == key) {
                         self.found(table, Some(key), None, "no gateway of these keys wrote it");
                     }
                 } else if table == tables::TILE {
@@ -283,7 +376,7 @@ impl Auditor<'_> {
         } else {
             return;
         };
-        self.found(table, Some(place.1), Some(logged.entry), what);
+        self.found(table, Some(place.1), Some((logged.log, logged.entry)), what);
     }
 
     /// What the log says is there, and was not met.
@@ -292,8 +385,10 @@ impl Auditor<'_> {
         for ((name, key), logged) in left.into_iter().filter(|(_, logged)| logged.version > 0) {
             let what = format!("is gone; its newest version is {}", logged.version);
             match tables::ALL.iter().find(|table| table.name() == name) {
-                Some(table) => self.found(*table, Some(key), Some(logged.entry), what),
-                None => self.found(tables::LEAF, None, Some(logged.entry), format!("names a table {name:?}")),
+                Some(table) => self.found(*table, Some(key), Some((logged.log, logged.entry)), what),
+                None => {
+                    self.found(tables::LEAF, None, Some((logged.log, logged.entry)), format!("names a table {name:?}"))
+                }
             }
         }
     }

@@ -32,8 +32,7 @@ pub struct OutsideFolder {
 impl OutsideFolder {
     /// The copies of the log with this origin in `folder`, which must exist.
     pub fn new(folder: &Path, origin: &str) -> Self {
-        let name: String =
-            origin.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' }).collect();
+        let name = crate::keys::path_name(origin);
         let file = |turn: u8| folder.join(format!("{name}.{turn}.checkpoint"));
         Self { files: [file(0), file(1)], open: [None, None], next: 0 }
     }
@@ -87,6 +86,28 @@ impl Outside for OutsideFolder {
             .first()
             .and_then(|file| file.parent())
             .map_or_else(String::new, |folder| folder.display().to_string())
+    }
+}
+
+/// The copies of several logs, to be read together.
+#[derive(Debug)]
+pub struct OutsideFolders(pub Vec<OutsideFolder>);
+
+impl Outside for OutsideFolders {
+    fn kept(&self) -> std::io::Result<Vec<String>> {
+        let mut notes = Vec::new();
+        for folder in &self.0 {
+            notes.extend(folder.kept()?);
+        }
+        Ok(notes)
+    }
+
+    fn keep(&mut self, _: &str) -> std::io::Result<()> {
+        Err(std::io::Error::other("a checkpoint is kept by the gateway that writes its log"))
+    }
+
+    fn place(&self) -> String {
+        self.0.iter().map(Outside::place).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reads the log: for the public, for proofs, and for the people and officers whom it shows.
+//! Reads one log: for the public, for proofs, and for the people and officers whom it shows.
 
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -13,7 +13,6 @@ use crate::access_log::entry::{self, Body, EntryError};
 use crate::access_log::proof::{self, Proof};
 use crate::access_log::tile::{TileRef, TileRequest, Tiles};
 use crate::access_log::{ENTRY_BYTES, Hash, leaf_hash};
-use crate::keys::Keyring;
 use crate::store::{Store, StoreError};
 use crate::tables;
 
@@ -31,26 +30,21 @@ pub enum ReadError {
     Entry(#[from] EntryError),
 }
 
-/// A reader of the log; clones share the newest head.
+/// A reader of one log. Of the log that this process writes it follows the head; of another's it sees
+/// the head that the store held when [`super::Logs`] gave it.
 #[derive(Clone)]
 pub struct LogReader {
     store: Arc<dyn Store>,
-    keys: Arc<Keyring>,
-    verifier: VerifierKey,
+    pub(super) signer: LogSigner,
     head: watch::Receiver<Head>,
 }
 
 impl LogReader {
-    pub(super) fn new(
-        store: Arc<dyn Store>,
-        keys: Arc<Keyring>,
-        verifier: VerifierKey,
-        head: watch::Receiver<Head>,
-    ) -> Self {
-        Self { store, keys, verifier, head }
+    pub(super) fn new(store: Arc<dyn Store>, signer: LogSigner, head: watch::Receiver<Head>) -> Self {
+        Self { store, signer, head }
     }
 
-    fn head(&self) -> Head {
+    pub(super) fn head(&self) -> Head {
         self.head.borrow().clone()
     }
 
@@ -66,11 +60,16 @@ impl LogReader {
 
     /// The log's verifier key.
     pub fn verifier(&self) -> &VerifierKey {
-        &self.verifier
+        &self.signer.verifier
+    }
+
+    /// The log's number.
+    pub fn number(&self) -> u16 {
+        self.signer.key.number()
     }
 
     fn origin(&self) -> &str {
-        self.verifier.name()
+        self.signer.verifier.name()
     }
 
     /// A hash tile or an entry bundle as C2SP serves it; none where the log has no such tile.
@@ -117,8 +116,14 @@ impl LogReader {
     pub async fn bodies(&self, from: u64, to: u64) -> Result<Vec<(u64, Body)>, ReadError> {
         let entries = self.entries(from, to).await?;
         let open =
-            |(entry, index): (&[u8; ENTRY_BYTES], u64)| Ok((index, entry::open(self.keys.log(), index, entry)?.0));
+            |(entry, index): (&[u8; ENTRY_BYTES], u64)| Ok((index, entry::open(&self.signer.key, index, entry)?.0));
         entries.iter().zip(from..).map(open).collect()
+    }
+
+    /// What one entry says.
+    pub async fn body(&self, index: u64) -> Result<Body, ReadError> {
+        let found = self.bodies(index, index.saturating_add(1)).await?.pop();
+        found.map(|(_, body)| body).ok_or_else(|| ReadError::Damaged(format!("entry {index} is missing")))
     }
 
     /// The proof of an entry in the tree of `place.size`, the newest where that is zero.
@@ -139,8 +144,7 @@ impl LogReader {
         } else {
             // Signing an earlier checkpoint again gives the same bytes, and is safe because every
             // tile used was checked against the head.
-            let signer = LogSigner { keys: self.keys.clone(), verifier: self.verifier.clone() };
-            Checkpoint { origin: self.origin().to_owned(), size, root }.sign(&signer)
+            Checkpoint { origin: self.origin().to_owned(), size, root }.sign(&self.signer)
         };
         let entry = self.entries(place.index, place.index + 1).await?;
         let extra = entry.first().map(|entry| entry.to_vec()).unwrap_or_default();
@@ -179,15 +183,27 @@ impl LogReader {
         }
     }
 
+    /// The index of the first entry of `at` or later: times never go back within a log.
+    pub async fn since(&self, at: Timestamp) -> Result<u64, ReadError> {
+        let (mut low, mut high) = (self.first_since(at).await?, self.size());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.body(middle).await?.at < at {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
     /// The index of the first entry that may be of `at` or later.
     pub async fn first_since(&self, at: Timestamp) -> Result<u64, ReadError> {
         let prefix = log_prefix(self.origin());
         let hour = at.as_second().div_euclid(3600).max(0);
-        // An hour without entries has no row: the next one that has is where it would begin. Entries
-        // may be out of order by the few that were under way at the turn of the hour.
-        let from = tables::key(&[&prefix, &hour.saturating_sub(1).to_be_bytes()]);
+        // An hour without entries has no row: the next one that has is where it would begin.
+        let from = tables::key(&[&prefix, &hour.to_be_bytes()]);
         let rows = self.store.scan(tables::HOUR, &from, &tables::after(&prefix), 1).await?;
         let first = rows.first().and_then(|(_, cell)| <[u8; 8]>::try_from(cell.value.as_slice()).ok());
-        Ok(first.map_or_else(|| self.size(), u64::from_be_bytes))
+        Ok(first.map_or_else(|| self.size(), u64::from_be_bytes).min(self.size()))
     }
 }

@@ -77,6 +77,8 @@ pub(super) struct State {
     pub outside: Option<Box<dyn Outside>>,
     /// The newest hour that has a row.
     pub hour: Option<i64>,
+    /// The newest entry's time: times never go back within a log.
+    pub newest: Timestamp,
 }
 
 pub(super) fn checkpoint_place(origin: &str) -> Place {
@@ -189,7 +191,6 @@ pub(super) async fn recover(
 ) -> Result<State, OpenError> {
     let (head, version) = read_head(store, signer).await?;
     let size = head.checkpoint.size;
-    let origin = &head.checkpoint.origin;
     let kept: Vec<Checkpoint> = outside.kept()?.iter().filter_map(|note| signer.verifier().open(note).ok()).collect();
     match kept.iter().max_by_key(|checkpoint| checkpoint.size) {
         None if size > 0 => return Err(OpenError::OutsideMissing(size, outside.place())),
@@ -209,28 +210,35 @@ pub(super) async fn recover(
     }
     let mut newest = Timestamp::UNIX_EPOCH;
     if let Some(last) = size.checked_sub(1) {
-        let found = entries(store, origin, last, size).await?.unwrap_or_default();
-        let body = found.first().map(|bytes| entry::open(signer.keys.log(), last, bytes));
-        newest = match body {
-            Some(Ok((body, _))) => body.at,
-            _ => return Err(OpenError::Damaged(format!("the newest entry, {last}, does not open"))),
-        };
+        newest = newest_entry(store, signer, last).await?;
         if newest.duration_since(now).unsigned_abs() > STEP_MAX && newest > now {
             return Err(OpenError::ClockBehind { now, newest });
         }
     }
-    let mut hour = (size > 0).then(|| newest.as_second().div_euclid(3600));
-    // The newest entry may be of an earlier hour than one before it: no hour gets a second row.
-    while let Some(next) = hour.map(|hour| hour + 1)
-        && store.get(&hour_place(origin, next)).await?.is_some()
-    {
-        hour = Some(next);
+    let hour = (size > 0).then(|| hour_of(newest));
+    Ok(State { head, version, outside: Some(outside), hour, newest })
+}
+
+/// The time of the log's last entry.
+pub(super) async fn newest_entry(
+    store: &Arc<dyn Store>,
+    signer: &LogSigner,
+    last: u64,
+) -> Result<Timestamp, OpenError> {
+    let found = entries(store, signer.key.origin(), last, last + 1).await?.unwrap_or_default();
+    match found.first().map(|bytes| entry::open(&signer.key, last, bytes)) {
+        Some(Ok((body, _))) => Ok(body.at),
+        _ => Err(OpenError::Damaged(format!("the newest entry, {last}, does not open"))),
     }
-    Ok(State { head, version, outside: Some(outside), hour })
+}
+
+/// The hour that a row of the log's is about.
+pub(super) fn hour_of(at: Timestamp) -> i64 {
+    at.as_second().div_euclid(3600)
 }
 
 /// The root that the log had at an earlier size.
-async fn root_at(store: &Arc<dyn Store>, head: &Head, size: u64) -> Result<Option<Hash>, StoreError> {
+pub(super) async fn root_at(store: &Arc<dyn Store>, head: &Head, size: u64) -> Result<Option<Hash>, StoreError> {
     if size == head.checkpoint.size {
         return Ok(Some(head.checkpoint.root));
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 
 use super::recovery::{self, State, checkpoint_place, hour_place, leaf_key, tile_place};
@@ -10,7 +11,7 @@ use super::{
     GROUP_CALLS_MAX, GROUP_WRITES_MAX, GroupTiles, Head, LeafPlace, LogSigner, Receipt, RecordError, Waiting, manifest,
 };
 use crate::access_log::checkpoint::Checkpoint;
-use crate::access_log::entry;
+use crate::access_log::entry::{self, Body};
 use crate::access_log::tile::RightEdge;
 use crate::access_log::{ENTRY_BYTES, leaf_hash};
 use crate::entropy::Entropy;
@@ -29,6 +30,8 @@ pub(super) struct Writer {
     pub entropy: Arc<dyn Entropy>,
     /// What it goes on from.
     pub state: State,
+    /// Heads that a commit of unknown outcome would have made: it may have happened after all.
+    pub tried: Vec<Arc<str>>,
     /// Tells readers of each new head.
     pub head: watch::Sender<Head>,
     /// Tells why it has stopped for good.
@@ -44,6 +47,7 @@ struct Group {
     head: Head,
     tiles: Arc<GroupTiles>,
     hour: Option<i64>,
+    newest: Timestamp,
 }
 
 impl Writer {
@@ -91,6 +95,7 @@ impl Writer {
                     if self.read_again().await?.note == group.head.note {
                         break group;
                     }
+                    self.tried.push(group.head.note.clone());
                     fail_all(waiting, &reason);
                     return Ok(());
                 }
@@ -109,7 +114,8 @@ impl Writer {
             self.state.version = Some(self.state.version.map_or(1, |version| version + 1));
         }
         self.state.head = group.head.clone();
-        self.state.hour = group.hour;
+        (self.state.hour, self.state.newest) = (group.hour, group.newest);
+        self.tried.clear();
         // If we crash here, the next start finds the store ahead of its copy, which is clean.
         let (note, mut outside) = (group.head.note.clone(), self.state.outside.take());
         let kept = tokio::task::spawn_blocking(move || {
@@ -136,7 +142,7 @@ impl Writer {
         let first = group.head.checkpoint.size - group.entries.len() as u64;
         self.head.send_replace(group.head.clone());
         for ((waiting, entry), index) in waiting.into_iter().zip(group.entries).zip(first..) {
-            let place = LeafPlace { index, size: group.head.checkpoint.size };
+            let place = LeafPlace { log: self.signer.key.number(), index, size: group.head.checkpoint.size };
             let receipt =
                 Receipt { place, entry: Box::new(entry), note: group.head.note.clone(), tiles: group.tiles.clone() };
             // A caller that has gone away does not undo what is durable.
@@ -163,9 +169,18 @@ impl Writer {
             refuse(waiting, caller, RecordError::Conflict(places));
         }
         if own {
-            // The checkpoint moved under us: another process wrote this log, or an earlier batch of
-            // ours was there after all. Go on from what is there.
-            self.read_again().await?;
+            // The checkpoint moved under us. Either an earlier batch of ours was there after all, and
+            // we go on from it; or another process writes this log: then one of the two must end.
+            let before = self.state.head.note.clone();
+            let found = self.read_again().await?.note;
+            if found != before && !self.tried.contains(&found) {
+                let origin = self.signer.key.origin();
+                let reason = format!(
+                    "another process writes the log {origin}: each gateway needs a `log_origin` of its own, and no two may run from one configuration"
+                );
+                fail_all(std::mem::take(waiting), &reason);
+                return Err(reason);
+            }
         }
         Ok(())
     }
@@ -174,6 +189,14 @@ impl Writer {
     async fn read_again(&mut self) -> Result<Head, String> {
         let (head, version) =
             recovery::read_head(&self.store, &self.signer).await.map_err(|e| format!("the log cannot be read: {e}"))?;
+        if let Some(last) = head.checkpoint.size.checked_sub(1)
+            && head.note != self.state.head.note
+        {
+            let newest = recovery::newest_entry(&self.store, &self.signer, last).await;
+            let newest = newest.map_err(|e| format!("the log cannot be read: {e}"))?;
+            self.state.newest = self.state.newest.max(newest);
+            self.state.hour = self.state.hour.max(Some(recovery::hour_of(newest)));
+        }
         self.state.head = head.clone();
         self.state.version = version;
         Ok(head)
@@ -187,23 +210,27 @@ impl Writer {
         let size = first + waiting.len() as u64;
         let (mut batch, mut checked) = (Batch::default(), Vec::new());
         let (mut entries, mut completed, mut hour) = (Vec::with_capacity(waiting.len()), Vec::new(), self.state.hour);
+        let (log, mut newest) = (self.signer.key.number(), self.state.newest);
         for (caller, (Waiting { change, .. }, index)) in waiting.iter().zip(first..).enumerate() {
             let failed = |reason: String| (caller, reason);
-            let place = LeafPlace { index, size };
+            let place = LeafPlace { log, index, size };
+            // Times never go back within a log: so several are merged, and found, by time.
+            newest = newest.max(change.body.at);
+            let body = Body { at: newest, ..change.body.clone() };
             let mut writes = change.writes.clone();
             for placed in &change.placed {
                 let value = (placed.seal)(place).map_err(failed)?;
                 writes.push(Write::Put(placed.place.clone(), Cell { version: placed.version, value }));
             }
-            let this_hour = change.body.at.as_second().div_euclid(3600);
+            let this_hour = recovery::hour_of(body.at);
             if hour.is_none_or(|seen| this_hour > seen) {
                 hour = Some(this_hour);
                 let cell = Cell { version: 1, value: index.to_be_bytes().to_vec() };
                 writes.push(Write::Put(hour_place(origin, this_hour), cell));
             }
             let manifest = manifest::encode(&writes);
-            let (key, digest) = (self.signer.keys.log(), manifest::digest(&manifest));
-            let entry = entry::seal(key, index, &change.commitment, &change.body, &digest, &*self.entropy)
+            let (key, digest) = (&self.signer.key, manifest::digest(&manifest));
+            let entry = entry::seal(key, index, &change.commitment, &body, &digest, &*self.entropy)
                 .map_err(|e| failed(e.to_string()))?;
             edge.append(leaf_hash(&entry), &mut completed);
             batch.writes.extend(writes);
@@ -229,7 +256,7 @@ impl Writer {
         let edge = Arc::new(edge);
         let head = Head { checkpoint, note, edge: edge.clone() };
         let tiles = Arc::new(GroupTiles { completed, edge });
-        Ok(Group { batch, checked, entries, head, tiles, hour })
+        Ok(Group { batch, checked, entries, head, tiles, hour, newest })
     }
 }
 

@@ -15,7 +15,7 @@ use super::say::{points, time};
 use super::stop::Stop;
 use super::words::Lang;
 use crate::catalogue::Indicator;
-use crate::gateway::{AccessView, ScoreView};
+use crate::gateway::{AccessView, EntryId, ScoreView};
 use crate::score::{Counting, DimensionHold, RecordPart, ScoreHold, Status, Suggestion};
 
 /// How many entries of who asked are on one page.
@@ -220,7 +220,7 @@ pub(super) async fn answers(
 struct AccessesPage {
     page: Page,
     days: Vec<Day>,
-    older: Option<u64>,
+    older: Option<EntryId>,
 }
 
 struct Day {
@@ -229,7 +229,7 @@ struct Day {
 }
 
 struct Asked {
-    index: u64,
+    index: EntryId,
     time: String,
     say: String,
     look_up: bool,
@@ -242,9 +242,9 @@ pub(super) async fn accesses(
     Resident(login): Resident,
 ) -> Result<Response, Stop> {
     let policies = state.gateway().policies()?;
-    let before = fields.said("before").map(str::parse).transpose().map_err(|_| Stop::Form)?;
+    let before = fields.said("before").map(|id| EntryId::parse(id).ok_or(Stop::Form)).transpose()?;
     let views = state.gateway().accesses(&login, before, ACCESSES_PAGE).await?;
-    let older = views.last().filter(|_| views.len() == ACCESSES_PAGE).map(|last| last.index);
+    let older = views.last().filter(|_| views.len() == ACCESSES_PAGE).map(AccessView::id);
     let mut days: Vec<Day> = Vec::new();
     for view in &views {
         let day = seen.lang.day(crate::clock::day_of(view.at));
@@ -264,7 +264,7 @@ fn asked(lang: Lang, view: &AccessView, policies: &crate::policies::PolicySet) -
     let scenario = view.scenario.as_ref();
     let benefit = scenario.map(|id| lang.name(policies.scenarios.get(id).map(|s| &s.title), id.as_str()));
     Asked {
-        index: view.index,
+        index: view.id(),
         time: time(view.at),
         say: lang.asked(party.as_deref(), benefit.as_deref()),
         look_up: party.is_none(),
@@ -277,21 +277,12 @@ pub(super) async fn proof(
     Path(index): Path<String>,
     Resident(login): Resident,
 ) -> Result<Response, Stop> {
-    let index: u64 = index.parse().map_err(|_| Stop::Gone)?;
-    let mut before = None;
-    loop {
-        let views = state.gateway().accesses(&login, before, ACCESSES_PAGE).await?;
-        if let Some(view) = views.iter().find(|view| view.index == index) {
-            return Ok(file(index, view.proof.to_text()));
-        }
-        match views.last() {
-            Some(last) if last.index > index => before = Some(last.index),
-            _ => return Err(Stop::Gone),
-        }
-    }
+    let id = EntryId::parse(&index).ok_or(Stop::Gone)?;
+    let proof = state.gateway().access_proof(&login, id).await?.ok_or(Stop::Gone)?;
+    Ok(file(id, proof.to_text()))
 }
 
-fn file(index: u64, text: String) -> Response {
+fn file(index: EntryId, text: String) -> Response {
     let named = format!("attachment; filename=\"jadegate-{index}.tlog-proof\"");
     let mut response = text.into_response();
     let headers = response.headers_mut();

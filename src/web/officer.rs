@@ -18,7 +18,7 @@ use super::stop::Stop;
 use crate::access_log::entry::LogAction;
 use crate::clock::{day_of, start_of};
 use crate::code::{PartyId, ScenarioId};
-use crate::gateway::{CaseRequest, LogFilter, LogLine, Summary};
+use crate::gateway::{CaseRequest, EntryId, LogFilter, LogLine, Summary};
 use crate::person::{IdType, Identity};
 use crate::policies::PolicySet;
 
@@ -72,7 +72,7 @@ struct Choice {
 }
 
 struct Line {
-    index: u64,
+    index: EntryId,
     day: String,
     time: String,
     party: String,
@@ -99,7 +99,7 @@ pub(super) async fn log(
     let filter = filter(&fields)?;
     let lines = state.gateway().access_log(&staff, &filter).await?;
     let summary = state.gateway().summary(&staff, &filter).await?;
-    let older = lines.last().filter(|_| lines.len() == LINES_PAGE).map(|last| older(&fields, last.index));
+    let older = lines.last().filter(|_| lines.len() == LINES_PAGE).map(|last| older(&fields, last.id()));
     let (lang, w) = (seen.lang, seen.lang.words());
     let party_choice =
         |(id, party): (&PartyId, &crate::party::Party)| choice(id.as_str(), lang.of(&party.name), fields.get("party"));
@@ -142,12 +142,12 @@ fn filter(fields: &Fields) -> Result<LogFilter, Stop> {
         action: fields.said("action").map(|word| LogAction::parse(word).ok_or(Stop::Form)).transpose()?,
         case: None,
         limit: LINES_PAGE,
-        before: fields.said("before").map(str::parse).transpose().map_err(|_| Stop::Form)?,
+        before: fields.said("before").map(|id| EntryId::parse(id).ok_or(Stop::Form)).transpose()?,
     })
 }
 
 /// The address of the page after this one. What filters say is ids and days, so nothing is to be escaped.
-fn older(fields: &Fields, before: u64) -> String {
+fn older(fields: &Fields, before: EntryId) -> String {
     let kept = ["party", "scenario", "action", "from", "to"];
     let kept = kept.iter().filter_map(|name| fields.said(name).map(|value| format!("{name}={value}&")));
     format!("/officer?{}before={before}", kept.collect::<String>())
@@ -156,7 +156,7 @@ fn older(fields: &Fields, before: u64) -> String {
 fn row(seen: &Seen, line: &LogLine, policies: &PolicySet) -> Line {
     let scenario = line.scenario.as_ref();
     Line {
-        index: line.index,
+        index: line.id(),
         day: day_of(line.at).to_string(),
         time: time(line.at),
         party: party_name(seen, line.party.as_ref(), policies),

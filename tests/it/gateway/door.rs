@@ -151,7 +151,7 @@ async fn a_restart_goes_on_where_the_log_was() {
     world.reopen().await.unwrap();
     assert_eq!(world.log_size(), size + 1, "the policy set is loaded again");
     assert_eq!(world.actions_since(size).await, ["policy"]);
-    let place = jadegate::ledger::LeafPlace { index: 0, size };
+    let place = jadegate::ledger::LeafPlace { log: 1, index: 0, size };
     assert_eq!(world.gateway.log().proof(place).await.unwrap().checkpoint, *note, "the same checkpoint as before");
     let login = world.login(1).await;
     assert_eq!(world.uses_left(&login).await, 4);

@@ -1,7 +1,7 @@
 //! What a person sees: the score, the answers before choosing, who asked, and everything that is held.
 
 use jadegate::access_log::proof::Proof;
-use jadegate::gateway::{CaseRequest, LogFilter, Refusal};
+use jadegate::gateway::{CaseRequest, EntryId, LogFilter, Refusal};
 use jadegate::intake;
 use jadegate::person::{IdType, Identity};
 
@@ -39,7 +39,9 @@ async fn who_asked_is_listed_newest_first_with_proofs_that_verify() {
         assert_eq!(view.proof.index, view.index);
         assert_eq!(Proof::parse(&view.proof.to_text()).unwrap(), view.proof);
     }
-    let page = |before, limit| world.gateway.accesses(&login, before, limit);
+    let page = |before: Option<u64>, limit| {
+        world.gateway.accesses(&login, before.map(|index| EntryId { log: 1, index }), limit)
+    };
     let two: Vec<u64> = page(None, 2).await.unwrap().iter().map(|view| view.index).collect();
     assert_eq!(two, [expected[0].0, expected[1].0]);
     let rest: Vec<u64> = page(Some(two[1]), 10).await.unwrap().iter().map(|view| view.index).collect();

@@ -109,7 +109,7 @@ async fn many_callers_get_places_without_gaps_and_proofs_that_verify() {
         for (place, text) in &texts {
             let again = ledger.log().proof(*place).await.unwrap();
             assert_eq!(again.to_text(), *text, "{place:?}");
-            let newest = ledger.log().proof(LeafPlace { index: place.index, size: 0 }).await.unwrap();
+            let newest = ledger.log().proof(LeafPlace { size: 0, ..*place }).await.unwrap();
             assert_eq!(newest.verify(&key).unwrap().size, 700);
         }
     }
@@ -133,17 +133,17 @@ async fn a_bent_leaf_or_tile_gives_no_proof() {
     };
     let (place, honest) = bend(tables::LEAF, 300).await;
     for size in [0, 301, 400, 600] {
-        assert!(ledger.log().proof(LeafPlace { index: 300, size }).await.is_err(), "the leaf, in {size}");
-        assert!(ledger.log().proof(LeafPlace { index: 299, size }).await.is_ok());
+        assert!(ledger.log().proof(LeafPlace { log: 1, index: 300, size }).await.is_err(), "the leaf, in {size}");
+        assert!(ledger.log().proof(LeafPlace { log: 1, index: 299, size }).await.is_ok());
     }
     assert!(ledger.log().bodies(300, 301).await.is_err());
     put(&*store, &place, honest).await;
     let (place, honest) = bend(tables::TILE, 0).await;
     for size in [0, 200, 257, 600] {
-        assert!(ledger.log().proof(LeafPlace { index: 7, size }).await.is_err(), "the tile, in {size}");
+        assert!(ledger.log().proof(LeafPlace { log: 1, index: 7, size }).await.is_err(), "the tile, in {size}");
     }
     put(&*store, &place, honest).await;
-    assert!(ledger.log().proof(LeafPlace { index: 7, size: 0 }).await.is_ok());
+    assert!(ledger.log().proof(LeafPlace { log: 1, index: 7, size: 0 }).await.is_ok());
 }
 
 async fn put(store: &dyn Store, place: &Place, cell: Cell) {
@@ -302,7 +302,7 @@ async fn calls_that_meet_at_one_consent_wait_for_each_other() {
     assert_eq!(world.uses_left(&login).await, 150);
 }
 
-/// Entries of the turn of an hour may be out of order; each hour has one row, over a restart too.
+/// Calls of the turn of an hour may come out of order; entries do not, and each hour has one row, over a restart too.
 #[tokio::test]
 async fn an_hour_has_one_row() {
     let (store, outside): (Arc<dyn Store>, _) = (Arc::new(MemoryStore::new()), Kept::default());
@@ -327,7 +327,11 @@ async fn an_hour_has_one_row() {
         .map(|(_, cell)| u64::from_be_bytes(cell.value.as_slice().try_into().unwrap()))
         .collect();
     assert_eq!(rows, [0, 1, 4]);
-    for (minutes, expected) in [(-600, 0), (0, 0), (59, 0), (125, 1), (185, 4), (300, 5)] {
+    for (minutes, expected) in [(-600, 0), (0, 0), (59, 0), (125, 4), (185, 5), (300, 5)] {
         assert_eq!(again.log().first_since(at(minutes)).await.unwrap(), expected, "{minutes}");
+    }
+    // Within the log no time goes back: the entry of minute 59 is of minute 60.
+    for (minutes, expected) in [(0, 0), (50, 0), (51, 1), (59, 1), (60, 1), (61, 3), (62, 4), (125, 4), (126, 5)] {
+        assert_eq!(again.log().since(at(minutes)).await.unwrap(), expected, "{minutes}");
     }
 }

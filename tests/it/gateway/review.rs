@@ -3,7 +3,7 @@
 use jadegate::access_log::entry::LogAction;
 use jadegate::clock::Clock;
 use jadegate::code::ScenarioId;
-use jadegate::gateway::{CaseRequest, LogFilter, LogLine, Refusal};
+use jadegate::gateway::{CaseRequest, EntryId, LogFilter, LogLine, Refusal};
 use jadegate::person::{IdType, Identity};
 
 use crate::support::world::{World, caller, number, officer, party, refusal};
@@ -158,12 +158,13 @@ async fn the_log_is_filtered_and_paged() {
     loop {
         let page = read(&world, LogFilter { party: Some(party("yx-bike")), limit: 2, before, ..all() }).await;
         let Some(last) = page.last() else { break };
-        before = Some(last.index);
+        before = Some(last.id());
         paged.extend(page);
     }
     assert_eq!(paged, fitting(&|line| line.party == Some(party("yx-bike"))));
     // `before` names an entry of the list: not one beyond it, nor one that the filter leaves out.
-    for before in [world.log_size(), u64::MAX, 0] {
+    let first = |index| EntryId { log: 1, index };
+    for before in [first(world.log_size()), first(u64::MAX), first(0), EntryId { log: 2, index: 0 }] {
         let filter = LogFilter { party: Some(party("yx-bike")), before: Some(before), ..all() };
         assert!(
             matches!(refusal(world.gateway.access_log(&officer(1), &filter).await), Refusal::BadPage(_)),

@@ -61,6 +61,21 @@ pub fn keyring() -> Keyring {
     Keyring::open(&new.keyring, &RootKey::parse(&new.root, true).unwrap()).unwrap()
 }
 
+/// The same keys for a deployment of three gateways, for the one that writes the log of this number.
+pub fn keyring_for(log: u16) -> Keyring {
+    static KEYS: OnceLock<(String, RootKey)> = OnceLock::new();
+    let (text, root) = KEYS.get_or_init(|| {
+        let (now, entropy) = ("2026-01-01T00:00:00Z".parse().unwrap(), SystemEntropy::new());
+        let new = fresh_keys();
+        let root = RootKey::parse(&new.root, true).unwrap();
+        let add = |text: String, origin| NewKeyring::add_log(&text, &root, origin, now, &entropy).unwrap();
+        (add(add(new.keyring, "yuxi.example/log-2"), "yuxi.example/log-3"), root)
+    });
+    let keys = Keyring::open(text, root).unwrap();
+    let origin = keys.logs()[usize::from(log) - 1].origin().to_owned();
+    keys.writing(&origin).unwrap()
+}
+
 pub fn fresh_keys() -> NewKeyring {
     NewKeyring::generate("yuxi.example/log", "2026-01-01T00:00:00Z".parse().unwrap(), &SystemEntropy::new()).unwrap()
 }
@@ -215,10 +230,29 @@ impl World {
     }
 
     pub async fn of(policies: PolicySet, seed: u64, issuer: &str) -> Result<Self, StartError> {
+        Self::of_keys(keyring(), policies, seed, issuer).await
+    }
+
+    /// Three gateways over one store, each with a log and an outside copy of its own; the first is the world's.
+    pub async fn of_three() -> (Self, [Arc<Gateway>; 3], [Kept; 2]) {
+        let world = Self::of_keys(keyring_for(1), PolicySet::parse(shipped()).unwrap(), 1, ISSUER).await.unwrap();
+        let kept = [Kept::default(), Kept::default()];
+        let (second, third) = (world.beside(2, &kept[0]).await, world.beside(3, &kept[1]).await);
+        let gateways = [world.gateway.clone(), second, third];
+        (world, gateways, kept)
+    }
+
+    /// A gateway that writes another log over the same store.
+    pub async fn beside(&self, log: u16, outside: &Kept) -> Arc<Gateway> {
+        let (set, entropy) = (PolicySet::parse(shipped()).unwrap(), Arc::new(Seeded::new(1_000 + u64::from(log))));
+        open(&self.store, keyring_for(log), set, ISSUER, outside, &self.clock, &entropy).await.unwrap()
+    }
+
+    async fn of_keys(keys: Keyring, policies: PolicySet, seed: u64, issuer: &str) -> Result<Self, StartError> {
         let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
         let (outside, entropy) = (Kept::default(), Arc::new(Seeded::new(seed)));
-        let gateway = open(&store, keyring(), policies, issuer, &outside, &clock, &entropy).await?;
+        let gateway = open(&store, keys, policies, issuer, &outside, &clock, &entropy).await?;
         Ok(Self { gateway, store, clock, outside, entropy, next: AtomicU64::new(0) })
     }
 
