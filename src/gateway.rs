@@ -200,6 +200,13 @@ impl Gateway {
         Ok(self.policies_on(day))
     }
 
+    /// The instant, the day, and the policies of this moment, whichever gateway loaded them.
+    async fn moment(&self) -> Result<(Timestamp, Date, Arc<Loaded>), GatewayError> {
+        self.follow_policies().await?;
+        let (now, day) = self.now()?;
+        Ok((now, day, self.policies_on(day)))
+    }
+
     fn policies_on(&self, day: Date) -> Arc<Loaded> {
         self.policies.read().unwrap_or_else(std::sync::PoisonError::into_inner).on(day)
     }

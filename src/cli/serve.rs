@@ -27,6 +27,9 @@ use crate::web::{Example, WebState};
 /// How long a call may take once its body has come: the largest feed on a slow disk.
 const WORK_MAX: Duration = Duration::from_secs(60);
 
+/// How often a gateway looks whether another one has loaded policies; each call that rests on them looks too.
+const FOLLOW: Duration = Duration::from_secs(1);
+
 /// A gateway that listens: where, and how it is stopped.
 pub struct Running {
     /// People, pages and everything public.
@@ -135,11 +138,14 @@ pub async fn start_quietly(
 impl Serving {
     async fn run(self, mut stopped: oneshot::Receiver<()>, mut hangup: Signal) -> Result<(), String> {
         let gateway = self.app.gateway.clone();
+        let (mut followed, mut told) = (tokio::time::interval(FOLLOW), String::new());
+        followed.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let failed = loop {
             tokio::select! {
                 _ = &mut stopped => break None,
                 reason = gateway.stopped() => break Some(reason),
                 _ = hangup.recv() => self.reload().await,
+                _ = followed.tick() => self.follow(&mut told).await,
             }
         };
         // First nobody new is sent here, then what is under way is finished.
@@ -173,6 +179,28 @@ impl Serving {
             return;
         }
         self.app.set_secrets(secrets);
+        self.apply_limits();
+        tracing::info!(digest, "the policies were loaded");
+    }
+
+    /// Takes over what another gateway loaded; says a failure once.
+    async fn follow(&self, told: &mut String) {
+        match self.app.gateway.follow_policies().await {
+            Ok(changed) => {
+                told.clear();
+                if changed {
+                    self.apply_limits();
+                }
+            }
+            Err(error) if error.to_string() != *told => {
+                *told = error.to_string();
+                tracing::error!(%error, "what other gateways load is not followed");
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn apply_limits(&self) {
         if let Ok(policies) = self.app.gateway.policies() {
             let (calls, failures) = rates(&policies);
             self.app.limiter.reconfigure(calls, failures);
@@ -180,7 +208,6 @@ impl Serving {
                 limits.send_modify(|held| *held = listener_limits(held.name, &self.config, &policies));
             }
         }
-        tracing::info!(digest, "the policies were loaded");
     }
 }
 

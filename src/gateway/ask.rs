@@ -126,8 +126,7 @@ struct Asking<'a> {
 impl Gateway {
     /// Answers whether the person behind a consent meets a scenario's question.
     pub async fn ask(&self, caller: &Caller, request: &AskRequest) -> Result<Answer, GatewayError> {
-        let (now, day) = self.now()?;
-        let policies = self.policies_on(day);
+        let (now, day, policies) = self.moment().await?;
         match self.ask_permitted(caller, request, &policies, now, day).await {
             Err(GatewayError::Refused(refusal)) if refusal != Refusal::ReplayedSignature => {
                 Err(self.refuse(caller, refusal).await)

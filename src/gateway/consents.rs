@@ -80,8 +80,7 @@ struct Opened {
 impl Gateway {
     /// Makes a consent and its token.
     pub async fn give_consent(&self, login: &Login, request: &ConsentRequest) -> Result<NewConsent, GatewayError> {
-        let (now, day) = self.now()?;
-        let policies = self.policies_on(day);
+        let (now, _, policies) = self.moment().await?;
         let rule = own_rule(&policies, Action::Consent)?;
         let scenario = ScenarioId::parse(&request.scenario).ok();
         let scenario = scenario.and_then(|id| policies.scenarios.get(&id)).ok_or(Refusal::UnknownScenario)?;
@@ -186,8 +185,8 @@ impl Gateway {
 
     /// Makes a one-time code; it ends the one before.
     pub async fn make_code(&self, login: &Login, id: &str) -> Result<NewCode, GatewayError> {
-        let (now, day) = self.now()?;
-        let rule = own_rule(&self.policies_on(day), Action::MakeCode)?;
+        let (now, _, policies) = self.moment().await?;
+        let rule = own_rule(&policies, Action::MakeCode)?;
         let id = ConsentId::parse(id).ok_or(Refusal::NotFound)?;
         for _ in 0..TRIES_MAX {
             let opened = self.open_consent(login, id).await?;

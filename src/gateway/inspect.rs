@@ -77,8 +77,7 @@ pub struct ExportView {
 impl Gateway {
     /// The person's score of today, and how it comes about.
     pub async fn score(&self, login: &Login) -> Result<ScoreView, GatewayError> {
-        let (_, day) = self.now()?;
-        let policies = self.policies_on(day);
+        let (_, day, policies) = self.moment().await?;
         let dossier = self.dossier(login, *login.person()).await?.ok_or(Refusal::NotFound)?;
         let person = dossier.person.as_ref().ok_or(Refusal::NotFound)?;
         let explanation = explain(person, &dossier.held(), &policies.catalogue, policies.model_in_force(), day);
@@ -87,8 +86,7 @@ impl Gateway {
 
     /// What a scenario's answer would be today, before choosing. It fixes nothing.
     pub async fn look(&self, login: &Login, scenario: &str) -> Result<LookView, GatewayError> {
-        let (_, day) = self.now()?;
-        let policies = self.policies_on(day);
+        let (_, day, policies) = self.moment().await?;
         let scenario = ScenarioId::parse(scenario).ok();
         let scenario = scenario.and_then(|id| policies.scenarios.get(&id)).ok_or(Refusal::UnknownScenario)?;
         let place = self.today_place(login.person(), day);
@@ -176,8 +174,7 @@ impl Gateway {
 
     /// Everything that is held about the person.
     pub async fn export(&self, login: &Login) -> Result<ExportView, GatewayError> {
-        let (_, day) = self.now()?;
-        let policies = self.policies_on(day);
+        let (_, _, policies) = self.moment().await?;
         let dossier = self.dossier(login, *login.person()).await?.ok_or(Refusal::NotFound)?;
         let records = dossier.held();
         let person = dossier.person.ok_or(Refusal::NotFound)?;

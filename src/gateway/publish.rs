@@ -135,6 +135,8 @@ impl Deref for Loaded {
 
 /// What holds today, and what from the next day on.
 pub(super) struct InForce {
+    /// The version of the history's cell that this follows from.
+    version: u64,
     day: Date,
     today: Arc<Loaded>,
     next: Arc<Loaded>,
@@ -144,7 +146,7 @@ impl InForce {
     pub(super) fn first(set: PolicySet, day: Date) -> Self {
         let model = set.model().id.clone();
         let loaded = Arc::new(Loaded::new(set, model));
-        Self { day, today: loaded.clone(), next: loaded }
+        Self { version: 0, day, today: loaded.clone(), next: loaded }
     }
 
     pub(super) fn on(&self, day: Date) -> Arc<Loaded> {
@@ -159,6 +161,21 @@ struct History {
     base: String,
     loads: Vec<String>,
     cuts_changed_on: Option<Date>,
+}
+
+impl History {
+    /// The digest of the set that was loaded last.
+    fn newest(&self) -> &str {
+        self.loads.last().unwrap_or(&self.base)
+    }
+
+    /// The history as it stands on a day: what was loaded on earlier ones is what held as this one began.
+    fn on(self, day: Date) -> Self {
+        if self.day >= day {
+            return self;
+        }
+        Self { day, base: self.newest().to_owned(), loads: Vec::new(), cuts_changed_on: self.cuts_changed_on }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -185,10 +202,77 @@ impl Gateway {
     pub(super) async fn load_first(&self) -> Result<(), LoadError> {
         let (_, day) = self.now()?;
         let set = self.policies_on(day).set.clone();
+        let set = self.newer_than(&set).await?.unwrap_or(set);
         if self.published_model().await?.is_none() {
             self.publish_model(set.model(), day).await?;
         }
         self.load_policies(set).await
+    }
+
+    /// What others have loaded since this set, where several gateways share the store: one that starts from a folder that
+    /// nobody brought up to date does not take the city back to it.
+    async fn newer_than(&self, set: &PolicySet) -> Result<Option<PolicySet>, LoadError> {
+        let place = history_place();
+        let digest = hex(&set.digest);
+        let Some(cell) = self.get(&place).await?.filter(|_| self.is_one_of_several()) else { return Ok(None) };
+        let history = self.read_history(&place, &cell)?;
+        if history.newest() == digest || self.get(&set_place(&digest, 0)).await?.is_none() {
+            return Ok(None);
+        }
+        tracing::warn!(
+            digest,
+            newest = history.newest(),
+            "the policy folder is older than what is in force; bring it up to date"
+        );
+        self.stored_set(history.newest()).await.map_err(LoadError::from)
+    }
+
+    /// Takes over what another gateway has loaded since; tells whether there was anything.
+    ///
+    /// Read before each call that rests on policies: what one gateway takes away is gone at the next call of all.
+    pub async fn follow_policies(&self) -> Result<bool, GatewayError> {
+        if !self.is_one_of_several() {
+            return Ok(false);
+        }
+        let place = history_place();
+        let seen = || self.policies.read().unwrap_or_else(std::sync::PoisonError::into_inner).version;
+        let fault = |what: &str| GatewayError::Fault(format!("the policies in force cannot be followed: {what}"));
+        match self.get(&place).await? {
+            Some(cell) if cell.version == seen() => return Ok(false),
+            // INVARIANT (the store is distrusted): a row that is gone or old grants nothing.
+            None if seen() > 0 => return Err(fault("their history is gone")),
+            _ => {}
+        }
+        let _turn = self.loading.lock().await;
+        let cell = self.get(&place).await?.ok_or_else(|| fault("their history is gone"))?;
+        if cell.version == seen() {
+            return Ok(false);
+        }
+        if cell.version < seen() {
+            return Err(fault("their history was rolled back"));
+        }
+        let (now, day) = self.now()?;
+        let history = self.read_history(&place, &cell)?.on(day);
+        let (today, newest) = self.held(&history).await?;
+        let newest = newest.filter(|set| hex(&set.digest) == history.newest());
+        let (Some(today), Some(newest)) = (today, newest) else {
+            return Err(fault("the newest set does not read here; is this gateway of an older build?"));
+        };
+        let model = self.check_model(&newest).await.map_err(|e| fault(&e.to_string()))?;
+        self.check_answers(&newest, now).map_err(|e| fault(&e.to_string()))?;
+        tracing::info!(digest = history.newest(), "the policies that another gateway loaded hold");
+        self.put_in_force(cell.version, day, today, newest, model);
+        Ok(true)
+    }
+
+    fn is_one_of_several(&self) -> bool {
+        self.keys().logs().len() > 1
+    }
+
+    fn put_in_force(&self, version: u64, day: Date, today: PolicySet, next: PolicySet, model: ModelId) {
+        let (today, next) = (Arc::new(Loaded::new(today, model.clone())), Arc::new(Loaded::new(next, model)));
+        let in_force = InForce { version, day, today, next };
+        *self.policies.write().unwrap_or_else(std::sync::PoisonError::into_inner) = in_force;
     }
 
     /// Loads another policy set, or says why not and changes nothing.
@@ -232,9 +316,7 @@ impl Gateway {
         if self.record(change, None).await?.is_none() {
             return Ok(false);
         }
-        let today = Arc::new(Loaded::new(today, model.clone()));
-        let next = Arc::new(Loaded::new(set.clone(), model));
-        *self.policies.write().unwrap_or_else(std::sync::PoisonError::into_inner) = InForce { day, today, next };
+        self.put_in_force(version, day, today, set.clone(), model);
         Ok(true)
     }
 
@@ -250,20 +332,9 @@ impl Gateway {
             let history = History { day, base: digest.to_owned(), loads: Vec::new(), cuts_changed_on: None };
             return Ok((history, set.clone()));
         };
-        let newest = history.loads.last().unwrap_or(&history.base).clone();
-        if history.day < day {
-            history = History { day, base: newest.clone(), loads: Vec::new(), ..history };
-        }
-        let mut today: Option<PolicySet> = None;
-        let mut last = None;
-        for digest in std::iter::once(&history.base).chain(&history.loads) {
-            let Some(stored) = self.stored_set(digest).await? else {
-                tracing::warn!(digest, "an earlier policy set no longer reads; what it held is taken as it is now");
-                continue;
-            };
-            today = Some(today.map_or_else(|| stored.clone(), |held| PolicySet::until_midnight(&held, &stored)));
-            last = Some(stored);
-        }
+        history = history.on(day);
+        let newest = history.newest().to_owned();
+        let (today, last) = self.held(&history).await?;
         if last.as_ref().is_some_and(|last| last.cuts_changed(set)) {
             if let Some(changed) = history.cuts_changed_on
                 && changed.checked_add(CUTS_DAYS.days()).is_ok_and(|free| day < free)
@@ -277,6 +348,20 @@ impl Gateway {
         }
         let today = today.map_or_else(|| set.clone(), |held| PolicySet::until_midnight(&held, set));
         Ok((history, today))
+    }
+
+    /// What holds until midnight by this history, and the newest set of it; none where nothing of it reads.
+    async fn held(&self, history: &History) -> Result<(Option<PolicySet>, Option<PolicySet>), GatewayError> {
+        let (mut today, mut last): (Option<PolicySet>, _) = (None, None);
+        for digest in std::iter::once(&history.base).chain(&history.loads) {
+            let Some(stored) = self.stored_set(digest).await? else {
+                tracing::warn!(digest, "an earlier policy set no longer reads; what it held is taken as it is now");
+                continue;
+            };
+            today = Some(today.map_or_else(|| stored.clone(), |held| PolicySet::until_midnight(&held, &stored)));
+            last = Some(stored);
+        }
+        Ok((today, last))
     }
 
     fn read_history(&self, place: &Place, cell: &Cell) -> Result<History, GatewayError> {

@@ -125,8 +125,7 @@ impl Gateway {
     }
 
     async fn upload(&self, caller: &Caller, body: &[u8], feed: Feed) -> Result<Intake, GatewayError> {
-        let (_, day) = self.now()?;
-        let policies = self.policies_on(day);
+        let (_, _, policies) = self.moment().await?;
         // Each line's indicator must name its provider; that is judged line by line, by its own code.
         let (action, holds): (_, &[Condition]) = match feed {
             Feed::Records => (Action::Report, &[Condition::IndicatorNamesProvider]),
@@ -141,8 +140,7 @@ impl Gateway {
         let mut intake = Intake::default();
         let mut caller = caller.clone();
         for lines in lines.chunks(BATCH_LINES_MAX) {
-            let (now, day) = self.now()?;
-            let policies = self.policies_on(day);
+            let (now, day, policies) = self.moment().await?;
             let batch = Batch { caller: &caller, rule: &rule, policies: &policies, now, day };
             intake.add(match feed {
                 Feed::Records => self.report_batch(&batch, lines).await?,
