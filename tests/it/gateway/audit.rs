@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jadegate::gateway::{AskRequest, Gateway};
 use jadegate::ledger::audit::{Finding, audit};
 use jadegate::store::memory::MemoryStore;
 use jadegate::store::{Batch, Cell, Place, Store, Write};
 use jadegate::tables;
 
 use crate::support::nightly;
-use crate::support::world::{World, cells, keyring, record_line};
+use crate::support::world::{Brought, World, caller, cells, keyring, keyring_for, record_line};
 
 type Cells = BTreeMap<Place, Cell>;
 
@@ -41,11 +42,24 @@ impl Dice {
 /// Some work of every kind, with a look at the store in the middle of it.
 async fn worked() -> (World, Cells) {
     let world = World::new().await;
+    let earlier = work(&world, &[world.gateway.clone()]).await;
+    (world, earlier)
+}
+
+/// The same, with every call through another gateway than the one before.
+async fn work(world: &World, gateways: &[Arc<Gateway>]) -> Cells {
+    let mut turn = 0;
+    let mut asked = async |scenario: &str, consent: &str| {
+        turn += 1;
+        let nonce = world.fresh("nonce");
+        let request = AskRequest { scenario: scenario.into(), consent: consent.into(), nonce };
+        gateways[turn % gateways.len()].ask(&caller("yx-bike"), &request).await.unwrap();
+    };
     let login = world.good(1).await;
     world.register(100..160).await;
     let consent = world.consent(&login, "yx-bike", "bike-deposit", 300).await;
     for _ in 0..150 {
-        world.asked("yx-bike", "bike-deposit", &consent.token).await;
+        asked("bike-deposit", &consent.token).await;
     }
     let earlier = all(&**world.store.inner()).await;
     world.next_day();
@@ -55,12 +69,12 @@ async fn worked() -> (World, Cells) {
     world.report("yx-civil-affairs", &records).await;
     world.make_good(1).await;
     let code = world.code(&login, &consent).await;
-    world.asked("yx-bike", "bike-deposit", &code).await;
+    asked("bike-deposit", &code).await;
     for _ in 0..120 {
-        world.asked("yx-bike", "bike-deposit", &consent.token).await;
+        asked("bike-deposit", &consent.token).await;
     }
-    world.gateway.revoke(&login, &consent.id.to_text()).await.unwrap();
-    (world, earlier)
+    gateways[gateways.len() - 1].revoke(&login, &consent.id.to_text()).await.unwrap();
+    earlier
 }
 
 async fn findings(world: &World, cells: &Cells) -> Vec<Finding> {
@@ -157,4 +171,42 @@ async fn findings_name_the_cell_and_the_entry() {
     assert_eq!((one.table, one.key.as_ref(), one.entry), ("consent", Some(&place.key), Some(world.log_size() - 1)));
     let newest = now[place].version;
     assert_eq!(one.what, format!("was rolled back to version {}; the newest is {newest}", cell.version));
+}
+
+/// With three logs a cell's newest version may stand in the manifest of any of them.
+#[tokio::test]
+async fn each_of_many_random_changes_to_a_store_with_three_logs_is_found() {
+    let (world, gateways, kept) = World::of_three().await;
+    let earlier = work(&world, &gateways).await;
+    let copies = Brought(std::iter::once(&world.outside).chain(&kept).cloned().collect());
+    let found = async |cells: &Cells| {
+        audit(&store_of(cells).await, &keyring_for(1), &copies, &mut |_| {}).await.unwrap().findings
+    };
+    let now = all(&**world.store.inner()).await;
+    assert_eq!(found(&now).await, []);
+    let wanted = nightly::rounds(60, 1_000);
+    let mut dice = Dice(20_261_126);
+    for turn in 0..wanted {
+        let (after, what) = mutate(&now, &earlier, &mut dice);
+        assert!(!found(&after).await.is_empty(), "turn {turn}: {what}");
+    }
+    nightly::figure("audit over three logs: random changes named", format_args!("{wanted} of {wanted}"));
+
+    // One log taken back whole, with its checkpoint: its own copy shows it, wherever that is.
+    for log in gateways[0].logs().names() {
+        use sha2::{Digest, Sha256};
+        let prefix = Sha256::digest(log.verifier.name().as_bytes());
+        let of_log = |place: &Place| {
+            [tables::LEAF, tables::TILE, tables::CHECKPOINT, tables::HOUR].contains(&place.table)
+                && place.key.starts_with(&prefix[..8])
+        };
+        let mut after = now.clone();
+        after.retain(|place, _| !of_log(place));
+        after.extend(
+            earlier.iter().filter(|(place, _)| of_log(place)).map(|(place, cell)| (place.clone(), cell.clone())),
+        );
+        let found = found(&after).await;
+        let named = |finding: &&Finding| finding.log.as_deref() == Some(log.verifier.name());
+        assert!(found.iter().filter(named).any(|finding| finding.what.contains("rolled back")), "{}", log.name);
+    }
 }

@@ -2,38 +2,24 @@
 //! by another. Two that name one log by mistake never make two histories: one of them stops.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jadegate::access_log::checkpoint::VerifierKey;
 use jadegate::access_log::proof::Proof;
 use jadegate::access_log::{Hash, empty_root, leaf_hash, node_hash};
-use jadegate::gateway::{AskRequest, EntryId, Gateway, LogFilter, LogLine};
+use jadegate::clock::{Clock, ManualClock};
+use jadegate::gateway::{AskRequest, ConsentRequest, EntryId, Gateway, LogFilter, LogLine, Refusal};
 use jadegate::ledger::audit::{Audit, audit};
-use jadegate::ledger::outside::Outside;
 use jadegate::tables;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 
-use crate::support::world::{Kept, World, caller, keyring_for, lines, officer, record_line};
+use crate::support::world::{
+    Brought, Kept, World, caller, keyring_for, lines, officer, policies_with, record_line, refusal,
+};
 
 const BIKE: &str = "bike-deposit";
 const CIVIL: &str = "yx-civil-affairs";
-
-/// The copies of several hosts, brought together.
-struct Brought(Vec<Kept>);
-
-impl Outside for Brought {
-    fn kept(&self) -> std::io::Result<Vec<String>> {
-        Ok(self.0.iter().flat_map(|kept| kept.kept().unwrap()).collect())
-    }
-
-    fn keep(&mut self, _: &str) -> std::io::Result<()> {
-        unreachable!("an audit keeps nothing")
-    }
-
-    fn place(&self) -> String {
-        "several".into()
-    }
-}
 
 async fn audited(world: &World, kept: &[Kept]) -> Audit {
     let copies = Brought(std::iter::once(&world.outside).chain(kept).cloned().collect());
@@ -377,4 +363,113 @@ async fn another_gateways_log_that_is_rolled_back_shows_at_the_next_look() {
     }
     let rolled = gateways[0].logs().log(2).await.map(|log| log.size());
     assert!(rolled.is_err_and(|error| error.to_string().contains("log-2")));
+}
+
+/// INVARIANT (policies are evidence): what a set that one gateway loaded takes away is gone at the next call of all; what it
+/// adds waits for the next day at all; and a gateway that starts from an old folder takes nobody back to it.
+#[tokio::test]
+async fn what_one_gateway_loads_holds_at_all() {
+    let (world, gateways, kept) = World::of_three().await;
+    let login = world.good(1).await;
+    let both = r#"parties = ["yx-bike", "yx-ebike"]"#;
+    let consent = world.consent(&login, "yx-ebike", BIKE, 9).await;
+    let asked = async |gateway: &Gateway, nonce: &str| {
+        let nonce = format!("{nonce:->24}");
+        let request = AskRequest { scenario: BIKE.into(), consent: consent.token.clone(), nonce };
+        gateway.ask(&caller("yx-ebike"), &request).await.map(|answer| answer.into_body())
+    };
+    for (i, gateway) in gateways.iter().enumerate() {
+        asked(gateway, &format!("before-{i}")).await.unwrap();
+    }
+    let fewer = policies_with("scenarios.toml", &[(both, r#"parties = ["yx-bike"]"#)]);
+    gateways[1].load_policies(fewer).await.unwrap();
+    for (i, gateway) in gateways.iter().enumerate() {
+        assert_eq!(refusal(asked(gateway, &format!("after-{i}")).await), Refusal::UnknownScenario, "{i}");
+    }
+    // Begun from the folder of yesterday, a fourth run of the third goes on with what the city has.
+    let [first, second, third] = gateways;
+    drop(third);
+    let gateways = [first, second, world.beside(3, &kept[1]).await];
+    let fresh = &gateways[2];
+    assert_eq!(refusal(asked(fresh, "from-an-old-folder").await), Refusal::UnknownScenario);
+    assert_eq!(refusal(asked(&gateways[0], "and-nobody-is-taken-back").await), Refusal::UnknownScenario);
+
+    let more = policies_with("scenarios.toml", &[(both, r#"parties = ["yx-bike", "yx-ebike", "yx-bus"]"#)]);
+    gateways[0].load_policies(more).await.unwrap();
+    let may = async |gateway: &Gateway| {
+        let party = Some("yx-bus".to_owned());
+        let request = ConsentRequest { scenario: BIKE.into(), party, ..Default::default() };
+        gateway.give_consent(&login, &request).await.is_ok()
+    };
+    for gateway in &gateways {
+        assert!(!may(gateway).await);
+    }
+    world.next_day();
+    for gateway in &gateways {
+        assert!(may(gateway).await);
+    }
+}
+
+/// INVARIANT (same in, same score): a gateway that does not read what is in force answers nothing.
+#[tokio::test]
+async fn a_gateway_that_cannot_follow_answers_nothing() {
+    let (world, gateways, _) = World::of_three().await;
+    let login = world.good(1).await;
+    let consent = world.consent(&login, "yx-bike", BIKE, 9).await;
+    let fewer =
+        policies_with("scenarios.toml", &[(r#"parties = ["yx-bike", "yx-ebike"]"#, r#"parties = ["yx-bike"]"#)]);
+    let before = world.cells(tables::POLICY).await;
+    gateways[1].load_policies(fewer).await.unwrap();
+    let mut new = world.cells(tables::POLICY).await;
+    new.retain(|(place, _)| place.key.starts_with(b"set ") && !before.iter().any(|(old, _)| old == place));
+    let (place, cell) = new[0].clone();
+    let mut bent = cell.clone();
+    bent.value[40] ^= 1;
+    world.put(&place, bent).await;
+    let request = |nonce: &str| AskRequest {
+        scenario: BIKE.into(),
+        consent: consent.token.clone(),
+        nonce: format!("{nonce:->24}"),
+    };
+    let said = gateways[0].ask(&caller("yx-bike"), &request("bent")).await;
+    assert!(crate::support::world::is_fault(&said));
+    world.put(&place, cell).await;
+    assert!(gateways[0].ask(&caller("yx-bike"), &request("whole")).await.is_ok());
+    // An older history is no way back.
+    let history = before.iter().find(|(place, _)| place.key == b"history").unwrap().clone();
+    world.put(&history.0, history.1).await;
+    assert!(crate::support::world::is_fault(&gateways[0].ask(&caller("yx-bike"), &request("rolled back")).await));
+}
+
+/// Two clocks around midnight: each gateway answers of its own day, and each day has one cell.
+#[tokio::test]
+async fn around_midnight_each_day_has_one_cell_whatever_the_clocks_say() {
+    let (world, gateways, kept) = World::of_three().await;
+    let login = world.good(1).await;
+    let consent = world.consent(&login, "yx-bike", BIKE, 100).await;
+    assert!(is_met(&ask(&gateways[0], &consent.token, "today").await));
+    // Five seconds before midnight the second gateway's clock is eight seconds ahead.
+    drop(gateways);
+    world.next_day();
+    let at = |seconds| world.clock.now().saturating_add(jiff::SignedDuration::from_secs(seconds)).unwrap();
+    let (late, early) = (at(-6), at(2));
+    let [slow_clock, fast_clock] = [late, early].map(|now| Arc::new(ManualClock::new(now)));
+    let slow = world.beside_at(3, &kept[1], &slow_clock).await;
+    let fast = world.beside_at(2, &kept[0], &fast_clock).await;
+    let day = |said: &serde_json::Value| -> String {
+        use base64::Engine;
+        let part = said["attestation"].as_str().unwrap().split('.').nth(1).unwrap();
+        let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&claims).unwrap()["as_of"].as_str().unwrap().into()
+    };
+    world.make_defaulter(1).await;
+    for turn in 0..3 {
+        let yesterday = ask(&slow, &consent.token, &format!("slow-{turn}")).await;
+        assert_eq!((is_met(&yesterday), day(&yesterday).as_str()), (true, "2026-11-25"), "that day's cell holds");
+        assert!(!is_met(&ask(&fast, &consent.token, &format!("fast-{turn}")).await), "the new day's is lower");
+    }
+    slow_clock.advance(std::time::Duration::from_secs(10));
+    assert!(!is_met(&ask(&slow, &consent.token, "slow-after").await));
+    assert!(slow.look(&login, BIKE).await.unwrap().fixed, "by the gateway that was there first");
+    each_log_verifies(&slow).await;
 }

@@ -120,6 +120,23 @@ impl Outside for Kept {
     }
 }
 
+/// The copies of several hosts, brought together.
+pub struct Brought(pub Vec<Kept>);
+
+impl Outside for Brought {
+    fn kept(&self) -> std::io::Result<Vec<String>> {
+        Ok(self.0.iter().flat_map(|kept| kept.kept().unwrap()).collect())
+    }
+
+    fn keep(&mut self, _: &str) -> std::io::Result<()> {
+        unreachable!("an audit keeps nothing")
+    }
+
+    fn place(&self) -> String {
+        "several".into()
+    }
+}
+
 /// A gateway, and what can be carried over to another one.
 pub struct World {
     pub gateway: Arc<Gateway>,
@@ -244,8 +261,13 @@ impl World {
 
     /// A gateway that writes another log over the same store.
     pub async fn beside(&self, log: u16, outside: &Kept) -> Arc<Gateway> {
+        self.beside_at(log, outside, &self.clock).await
+    }
+
+    /// The same, with a clock of its own.
+    pub async fn beside_at(&self, log: u16, outside: &Kept, clock: &Arc<ManualClock>) -> Arc<Gateway> {
         let (set, entropy) = (PolicySet::parse(shipped()).unwrap(), Arc::new(Seeded::new(1_000 + u64::from(log))));
-        open(&self.store, keyring_for(log), set, ISSUER, outside, &self.clock, &entropy).await.unwrap()
+        open(&self.store, keyring_for(log), set, ISSUER, outside, clock, &entropy).await.unwrap()
     }
 
     async fn of_keys(keys: Keyring, policies: PolicySet, seed: u64, issuer: &str) -> Result<Self, StartError> {
