@@ -2,5 +2,6 @@
 
 mod commands;
 mod demo;
+mod logs;
 mod starts;
 mod verify;

@@ -42,7 +42,7 @@ impl Dice {
 /// Some work of every kind, with a look at the store in the middle of it.
 async fn worked() -> (World, Cells) {
     let world = World::new().await;
-    let earlier = work(&world, &[world.gateway.clone()]).await;
+    let earlier = work(&world, std::slice::from_ref(&world.gateway)).await;
     (world, earlier)
 }
 
