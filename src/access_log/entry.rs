@@ -63,6 +63,11 @@ impl LogAction {
         ACTIONS.iter().find(|(action, _)| *action == self).map_or("", |(_, word)| word)
     }
 
+    /// Every action.
+    pub fn all() -> impl Iterator<Item = Self> {
+        ACTIONS.iter().map(|(action, _)| *action)
+    }
+
     /// The action of a word.
     pub fn parse(word: &str) -> Option<Self> {
         ACTIONS.iter().find(|(_, known)| *known == word).map(|(action, _)| *action)

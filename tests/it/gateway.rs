@@ -7,6 +7,7 @@ mod codes;
 mod consents;
 mod days;
 mod door;
+mod every_commit;
 mod faults;
 mod inspect;
 mod log;

@@ -1,0 +1,432 @@
+//! INVARIANT (no receipt, no answer): every use case with a fault at each of its commits, in every form. How many commits
+//! there are is counted; which use cases there are is read from the sources, so that a new one must be added here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use jadegate::access_log::entry::LogAction;
+use jadegate::authority::Login;
+use jadegate::gateway::{
+    AskRequest, CaseRequest, ConsentRequest, GatewayError, Intake, LoadError, LogFilter, NewConsent, Refusal,
+};
+use jadegate::ledger::audit::audit;
+use jadegate::person::{IdType, Identity};
+use jadegate::policies::PolicySet;
+use jadegate::store::faulty::Fault;
+use jadegate::store::memory::MemoryStore;
+use jadegate::tables;
+use serde_json::Value;
+
+use crate::support::nightly;
+use crate::support::world::{
+    Kept, World, caller, keyring, lines, number, officer, policies_with, record_line, register_line,
+};
+
+const BIKE: &str = "bike-deposit";
+const FAULTS: [Fault; 5] =
+    [Fault::Failed, Fault::Lost, Fault::Persisted, Fault::SyncFailed, Fault::SyncFailedPersisted];
+/// More than one batch of an upload.
+const MANY: u32 = 501;
+
+/// What every use case finds.
+struct Setting {
+    login: Login,
+    consent: NewConsent,
+    code: String,
+    case: String,
+    confirmed: String,
+    session: String,
+}
+
+async fn setting() -> (World, Setting) {
+    let world = World::new().await;
+    let login = world.good(1).await;
+    let consent = world.consent(&login, "yx-bike", BIKE, 5).await;
+    let code = world.code(&login, &consent).await;
+    let open = async || world.gateway.open_case(&officer(1), &case_request()).await.unwrap();
+    let (case, confirmed) = (open().await, open().await);
+    world.gateway.confirm_case(&officer(2), &confirmed).await.unwrap();
+    let session = world.gateway.demo_login(&number(1)).await.unwrap();
+    (world, Setting { login, consent, code, case, confirmed, session })
+}
+
+fn case_request() -> CaseRequest {
+    let person = Identity::parse(IdType::ResidentId, &number(1), "2026-11-25".parse().unwrap()).unwrap();
+    CaseRequest { reason: "a complaint".into(), person }
+}
+
+/// What a call came to: `None` is a fault; the first text is the same for the same call again, the second in every world.
+type Outcome = Option<(String, String)>;
+type Call = for<'a> fn(&'a mut World, &'a Setting) -> Pin<Box<dyn Future<Output = Outcome> + 'a>>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The same call again changes nothing more.
+    Once,
+    /// Each call that is done makes one more.
+    Another,
+    /// A session: the one change that is not the ledger's, so an unknown outcome stays unknown.
+    Session,
+}
+
+struct Case {
+    name: &'static str,
+    kind: Kind,
+    call: Call,
+}
+
+fn told<T>(result: Result<T, GatewayError>, text: impl FnOnce(T) -> (String, String)) -> Outcome {
+    match result {
+        Ok(done) => Some(text(done)),
+        Err(GatewayError::Refused(refusal)) => Some((format!("{refusal:?}"), format!("{refusal:?}"))),
+        Err(GatewayError::Fault(_)) => None,
+    }
+}
+
+fn same(text: impl std::fmt::Debug) -> (String, String) {
+    (format!("{text:?}"), format!("{text:?}"))
+}
+
+fn taken(intake: Intake) -> (String, String) {
+    same((intake.accepted + intake.unchanged, intake.replaced, intake.rejected))
+}
+
+/// The bytes of an answer, and whether it was met.
+async fn asked(world: &World, shown: &str) -> Outcome {
+    let nonce = "one-nonce-for-all-calls".to_owned();
+    let request = AskRequest { scenario: BIKE.into(), consent: shown.into(), nonce };
+    told(world.gateway.ask(&caller("yx-bike"), &request).await, |answer| {
+        let body = String::from_utf8(answer.into_body()).unwrap();
+        let met = body.contains(r#""answer":"met""#);
+        (body, met.to_string())
+    })
+}
+
+async fn look_up(world: &World, case: &str) -> Outcome {
+    let filter = LogFilter { case: Some(case.to_owned()), limit: 100, ..LogFilter::default() };
+    // Every look-up is one line more.
+    told(world.gateway.access_log(&officer(1), &filter).await, |lines| same(!lines.is_empty()))
+}
+
+fn records(people: std::ops::Range<u32>) -> Vec<u8> {
+    let line = |n: u32| record_line("yx-civil-affairs", "volunteer-hours", &format!("many-{n}"), n, Some(1));
+    lines(&people.map(line).collect::<Vec<Value>>())
+}
+
+fn another_set() -> PolicySet {
+    policies_with("scenarios.toml", &[(r#"parties = ["yx-bike", "yx-ebike"]"#, r#"parties = ["yx-bike"]"#)])
+}
+
+const CASES: [Case; 19] = [
+    Case { name: "ask by token", kind: Kind::Once, call: |w, s| Box::pin(async { asked(w, &s.consent.token).await }) },
+    Case { name: "ask by code", kind: Kind::Once, call: |w, s| Box::pin(async { asked(w, &s.code).await }) },
+    Case {
+        name: "a report of several batches",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async {
+                let signed = w.signed("yx-civil-affairs", &w.fresh("signature"));
+                told(w.gateway.report(&signed, &records(1000..1000 + MANY)).await, taken)
+            })
+        },
+    },
+    Case {
+        name: "a report about somebody with a score",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async { told(w.gateway.report(&caller("yx-civil-affairs"), &records(1..2)).await, taken) })
+        },
+    },
+    Case {
+        name: "a register of several batches",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async {
+                let body = lines(&(2000..2000 + MANY).map(register_line).collect::<Vec<_>>());
+                told(w.gateway.enrol(&caller("yx-public-security"), &body).await, taken)
+            })
+        },
+    },
+    Case {
+        name: "an empty report",
+        kind: Kind::Once,
+        call: |w, _| Box::pin(async { told(w.gateway.report(&caller("yx-health"), b"\n").await, taken) }),
+    },
+    Case {
+        name: "give a consent",
+        kind: Kind::Another,
+        call: |w, s| {
+            Box::pin(async {
+                let request =
+                    ConsentRequest { scenario: BIKE.into(), party: Some("yx-bike".into()), ..Default::default() };
+                told(w.gateway.give_consent(&s.login, &request).await, |given| same(given.consent.uses_left))
+            })
+        },
+    },
+    Case {
+        name: "revoke",
+        kind: Kind::Once,
+        call: |w, s| Box::pin(async { told(w.gateway.revoke(&s.login, &s.consent.id.to_text()).await, same) }),
+    },
+    Case {
+        name: "make a code",
+        kind: Kind::Another,
+        call: |w, s| {
+            Box::pin(async {
+                told(w.gateway.make_code(&s.login, &s.consent.id.to_text()).await, |code| same(code.expires_in))
+            })
+        },
+    },
+    Case {
+        name: "open a case",
+        kind: Kind::Another,
+        call: |w, _| {
+            Box::pin(async { told(w.gateway.open_case(&officer(1), &case_request()).await, |_| same("open")) })
+        },
+    },
+    Case {
+        name: "confirm a case",
+        kind: Kind::Once,
+        call: |w, s| Box::pin(async { told(w.gateway.confirm_case(&officer(2), &s.case).await, same) }),
+    },
+    Case {
+        name: "look up who asked",
+        kind: Kind::Another,
+        call: |w, s| Box::pin(async { look_up(w, &s.confirmed).await }),
+    },
+    Case {
+        name: "leave an entry for a refused call",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async {
+                let signed = w.signed("yx-bike", &w.fresh("signature"));
+                told(w.gateway.log_refusal(&signed).await, same)
+            })
+        },
+    },
+    Case {
+        name: "refuse a call",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async { told::<()>(Err(w.gateway.refuse(&caller("yx-bike"), Refusal::NotPermitted).await), same) })
+        },
+    },
+    Case {
+        name: "load policies",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async {
+                match w.gateway.load_policies(another_set()).await {
+                    Err(LoadError::Gateway(GatewayError::Fault(_))) => None,
+                    done => Some(same(done.is_ok())),
+                }
+            })
+        },
+    },
+    Case {
+        name: "the first start",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async {
+                // On the store that `start_anew` put there, or on what an earlier call left of it.
+                w.reopen().await.ok().map(|()| same("started"))
+            })
+        },
+    },
+    Case {
+        name: "a restart",
+        kind: Kind::Once,
+        call: |w, _| Box::pin(async { w.reopen().await.ok().map(|()| same("started")) }),
+    },
+    Case {
+        name: "log in, be known, log out",
+        kind: Kind::Session,
+        call: |w, s| {
+            Box::pin(async {
+                let opened = told(w.gateway.demo_login(&number(1)).await, |_| same("opened"))?;
+                told(w.gateway.session(&s.session).await, |_| same(""))?;
+                told(w.gateway.log_out(&s.session).await, |()| opened)
+            })
+        },
+    },
+    Case {
+        name: "what only reads",
+        kind: Kind::Once,
+        call: |w, s| {
+            Box::pin(async {
+                told(w.gateway.score(&s.login).await, |_| same(""))?;
+                told(w.gateway.look(&s.login, BIKE).await, |_| same(""))?;
+                told(w.gateway.consents(&s.login).await, |_| same(""))?;
+                told(w.gateway.export(&s.login).await, |_| same(""))?;
+                let lines = w.gateway.accesses(&s.login, None, 10).await.unwrap();
+                for line in lines {
+                    told(w.gateway.access_proof(&s.login, line.id()).await, |_| same(""))?;
+                }
+                told(w.gateway.summary(&officer(1), &LogFilter::default()).await, |_| same(""))?;
+                told(w.gateway.published_model().await, |_| same("read"))
+            })
+        },
+    },
+];
+
+/// Opening is the two starts among the cases, by way of the world; closing commits nothing that is new.
+const ELSEWHERE: [&str; 2] = ["open", "close"];
+
+async fn prepared(case: &Case) -> (World, Setting) {
+    let (mut world, setting) = setting().await;
+    if case.name == "the first start" {
+        world.put_store(Arc::new(MemoryStore::new()));
+        world.outside = Kept::default();
+    }
+    (world, setting)
+}
+
+/// What there is, apart from log, nonces, sessions and rows that are there for their looks.
+async fn state(world: &World, setting: &Setting) -> BTreeMap<&'static str, String> {
+    let apart = [
+        tables::LEAF,
+        tables::TILE,
+        tables::CHECKPOINT,
+        tables::HOUR,
+        tables::NONCE,
+        tables::SESSION,
+        tables::ACCESS,
+        tables::TODAY,
+    ];
+    let mut found = BTreeMap::new();
+    for table in tables::ALL.into_iter().filter(|table| !apart.contains(table)) {
+        found.insert(table.name(), world.cells(table).await.len().to_string());
+    }
+    if let Ok(view) = world.gateway.export(&setting.login).await {
+        let consent = |view: &jadegate::gateway::ConsentView| (view.consent.uses_left, view.consent.revoked.is_some());
+        let consents: Vec<_> = view.consents.iter().map(consent).collect();
+        found.insert("of the person", format!("{} records, {consents:?}", view.records.len()));
+        found.insert("score", format!("{:?}", world.score(&setting.login).await));
+    }
+    found
+}
+
+/// The log holds all that it held, it makes the tree that it signs, and every cell is as its entries say.
+async fn log_grew(world: &World, before: &[(jadegate::store::Place, jadegate::store::Cell)], what: &str) {
+    let now: BTreeSet<_> =
+        world.cells(tables::LEAF).await.into_iter().map(|(place, cell)| (place, cell.value)).collect();
+    for (place, cell) in before {
+        assert!(now.contains(&(place.clone(), cell.value.clone())), "{what}: an entry is gone or changed");
+    }
+    let audited = audit(world.store.inner(), &keyring(), &world.outside, &mut |_| {}).await.unwrap();
+    assert!(audited.findings.is_empty(), "{what}: {:?}", audited.findings);
+}
+
+/// The use case once without a fault, and what another call of it leaves.
+struct Clean {
+    commits: u64,
+    outcome: String,
+    once: BTreeMap<&'static str, String>,
+    twice: BTreeMap<&'static str, String>,
+    actions: Vec<&'static str>,
+}
+
+async fn clean(case: &Case) -> Clean {
+    let (mut world, setting) = prepared(case).await;
+    let (before, size) = (world.store.commits(), world.cells(tables::LEAF).await.len());
+    let (raw, outcome) = (case.call)(&mut world, &setting).await.unwrap();
+    let commits = world.store.commits() - before;
+    let once = state(&world, &setting).await;
+    let actions = world.actions_since(size.try_into().unwrap()).await;
+    let (again, _) = (case.call)(&mut world, &setting).await.unwrap();
+    if case.kind == Kind::Once {
+        assert_eq!(raw, again, "{}: the same call again", case.name);
+    }
+    Clean { commits, outcome, once, twice: state(&world, &setting).await, actions }
+}
+
+async fn with_fault(case: &Case, clean: &Clean, nth: u64, fault: Fault) {
+    let what = format!("{}, commit {nth} of {}, {fault:?}", case.name, clean.commits);
+    let (mut world, setting) = prepared(case).await;
+    let before = world.cells(tables::LEAF).await;
+    world.store.fail_commit(nth, fault);
+    let first = (case.call)(&mut world, &setting).await;
+    let may_be_done = fault == Fault::Persisted && case.kind != Kind::Session;
+    assert_eq!(first.is_some(), may_be_done, "{what}: told {first:?}");
+    log_grew(&world, &before, &what).await;
+    if matches!(fault, Fault::SyncFailed | Fault::SyncFailedPersisted) {
+        // The process ends; another one starts on what is there.
+        if case.kind != Kind::Session && !case.name.ends_with("start") {
+            world.gateway.stopped().await;
+        }
+        let inner = world.store.inner().clone();
+        world.put_store(inner);
+        if case.name != "the first start" {
+            world.reopen().await.unwrap();
+        }
+    }
+    let mut last = first;
+    if last.is_none() || case.kind == Kind::Once {
+        let again = (case.call)(&mut world, &setting).await;
+        assert!(last.is_none() || last == again, "{what}: {last:?}, and again {again:?}");
+        last = again;
+    }
+    let (_, outcome) = last.unwrap_or_else(|| panic!("{what}: fails for good"));
+    assert_eq!(outcome, clean.outcome, "{what}");
+    // Only a call that its caller was never told of may be there beside its repetition.
+    let beside = case.kind == Kind::Another && fault == Fault::SyncFailedPersisted;
+    assert_eq!(state(&world, &setting).await, if beside { &clean.twice } else { &clean.once }.clone(), "{what}");
+    log_grew(&world, &before, &what).await;
+}
+
+#[tokio::test]
+async fn every_use_case_survives_a_fault_at_every_commit() {
+    let mut seen = BTreeSet::new();
+    let (mut faults, mut commits) = (0, 0);
+    for case in &CASES {
+        let clean = clean(case).await;
+        seen.extend(clean.actions.iter().copied());
+        commits += clean.commits;
+        for nth in 1..=clean.commits {
+            for fault in FAULTS {
+                with_fault(case, &clean, nth, fault).await;
+                faults += 1;
+            }
+        }
+    }
+    let all: BTreeSet<&str> = LogAction::all().map(LogAction::as_str).collect();
+    assert_eq!(seen, all, "what the log can say, and what the use cases of this test made it say");
+    nightly::figure(
+        "faults at every commit",
+        format_args!("{faults} faults at {commits} commits of {} use cases", CASES.len()),
+    );
+}
+
+/// The public async functions of `impl Gateway`, read from the sources.
+fn use_cases() -> BTreeSet<String> {
+    let src = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = vec![src.join("gateway.rs")];
+    files.extend(std::fs::read_dir(src.join("gateway")).unwrap().map(|file| file.unwrap().path()));
+    let mut found = BTreeSet::new();
+    for file in files {
+        let mut inside = false;
+        for line in std::fs::read_to_string(&file).unwrap().lines() {
+            match line {
+                "impl Gateway {" => inside = true,
+                "}" => inside = false,
+                _ => {}
+            }
+            let name = line.strip_prefix("    pub async fn ").and_then(|rest| rest.split(['(', '<']).next());
+            found.extend(name.filter(|_| inside).map(str::to_owned));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_use_case_of_the_gateway_is_driven() {
+    let own = include_str!("every_commit.rs");
+    let found = use_cases();
+    assert!(found.len() > 20, "{found:?}");
+    let missing: Vec<_> = found
+        .iter()
+        .filter(|name| !own.contains(&format!(".{name}(")) && !ELSEWHERE.contains(&name.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "no case in CASES calls {missing:?}: add one, so that its commits are made to fail");
+}
