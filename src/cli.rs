@@ -24,6 +24,7 @@ pub mod log_verify;
 pub mod pki;
 pub mod policy_check;
 pub mod serve;
+pub mod store;
 pub mod verify;
 
 /// Answers questions about a person's integrity score without showing the score.
@@ -46,6 +47,9 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Replays the log of a stopped deployment against its store, and names what was rolled back, deleted or moved
     Audit(audit::Args),
+    /// Backs a store up, restores it, and looks at its health
+    #[command(subcommand, name = "store")]
+    Backup(store::Command),
     /// Works on a folder of policies
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -194,6 +198,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
             on_runtime(serve::run(args, std::sync::Arc::new(clock), std::sync::Arc::new(entropy)))
         }
         Command::Audit(args) => on_runtime(async move { audit::run(&args).await }),
+        Command::Backup(command) => on_runtime(async move { store::run(command, &clock, &entropy).await }),
         Command::Policy(PolicyCommand::Check(args)) => policy_check::run(&args),
         Command::Evaluate(args) => {
             Ok(evaluate::run(&args, &mut std::io::stdout().lock(), &mut std::io::stderr().lock()))
@@ -315,6 +320,9 @@ mod tests {
             "jadegate serve --config jadegate.toml",
             "jadegate evaluate --catalogue c --model m --register r --records a b --on 2026-11-24",
             "jadegate audit --config jadegate.toml",
+            "jadegate store export --config jadegate.toml out",
+            "jadegate store import --config jadegate.toml in",
+            "jadegate store verify --config jadegate.toml",
             "jadegate policy check d",
             "jadegate verify a.b.c --jwks j --aud x --nonce n",
             "jadegate verify a.b.c --jwks j --proof p --log-key k",

@@ -32,6 +32,7 @@ pub use upload::{Intake, RejectedLine};
 use std::sync::{Arc, RwLock};
 
 use jiff::{Timestamp, civil::Date};
+use tokio::io::AsyncWrite;
 
 use crate::access::{Action, Condition, Role};
 use crate::access_log::Hash;
@@ -41,6 +42,7 @@ use crate::code::{PartyId, RuleId};
 use crate::disclosure::Standing;
 use crate::entropy::{self, Entropy};
 use crate::keys::Keyring;
+use crate::ledger::backup::{ExportError, Exported, export};
 use crate::ledger::outside::Outside;
 use crate::ledger::{Change, Ledger, LogReader, Logs, OpenError, Receipt, RecordError};
 use crate::party::PartyRole;
@@ -180,6 +182,12 @@ impl Gateway {
     /// Resolves when the ledger has stopped for good: the process must end.
     pub async fn stopped(&self) -> String {
         self.ledger.stopped().await
+    }
+
+    /// Writes a backup of the store as the newest checkpoint leaves it, while calls go on.
+    pub async fn export_store(&self, out: &mut (impl AsyncWrite + Unpin + Send)) -> Result<Exported, ExportError> {
+        let at = (self.clock.now(), &*self.entropy);
+        export(&self.store, self.keys(), Some(&self.ledger), at, out, &mut |_| {}).await
     }
 
     /// Ends the ledger and lets go of the store.

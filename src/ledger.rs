@@ -8,6 +8,8 @@
 //! checkpoint moves by compare-and-swap, so two processes never release two histories.
 
 pub mod audit;
+pub mod backup;
+pub mod health;
 pub mod manifest;
 pub mod outside;
 mod logs;
@@ -231,10 +233,18 @@ struct Waiting {
     answer: oneshot::Sender<Result<Receipt, RecordError>>,
 }
 
+/// What the writer is asked for.
+enum Job {
+    /// A change, with its entry.
+    Change(Waiting),
+    /// To write nothing for a moment.
+    Pause(writer::Pause),
+}
+
 /// A handle to the ledger; clones share it.
 #[derive(Clone)]
 pub struct Ledger {
-    sender: mpsc::Sender<Waiting>,
+    sender: mpsc::Sender<Job>,
     logs: Logs,
     stopped: watch::Receiver<Option<String>>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
@@ -278,8 +288,16 @@ impl Ledger {
     pub async fn record(&self, change: Change) -> Result<Receipt, RecordError> {
         let (answer, receipt) = oneshot::channel();
         let gone = || RecordError::Stopped(self.stopped.borrow().clone().unwrap_or_else(|| "it was shut down".into()));
-        self.sender.send(Waiting { change, answer }).await.map_err(|_| gone())?;
+        self.sender.send(Job::Change(Waiting { change, answer })).await.map_err(|_| gone())?;
         receipt.await.map_err(|_| gone())?
+    }
+
+    /// Has the writer write nothing until the pause is ended or has lasted too long; calls wait meanwhile.
+    async fn pause(&self) -> Result<writer::Paused, writer::PauseError> {
+        let (pause, began, paused) = writer::Pause::new();
+        self.sender.send(Job::Pause(pause)).await.map_err(|_| writer::PauseError)?;
+        began.await.map_err(|_| writer::PauseError)?;
+        Ok(paused)
     }
 
     /// Reads the log that this ledger writes.

@@ -228,4 +228,27 @@ pub trait Store: Send + Sync {
     /// made them fail. A key or value beyond its limit is `Failed` before anything is written. A
     /// caller who stops waiting does not take the batch back.
     async fn commit(&self, batch: Batch) -> Result<(), CommitError>;
+
+    /// All cells as they stand now, to be read while others go on writing; none where the backend has no such view.
+    async fn snapshot(&self) -> Result<Option<Box<dyn Snapshot>>, StoreError> {
+        Ok(None)
+    }
+
+    /// What is wrong with the backend's own storage, as far as it can tell: a sentence each, without a byte of a cell.
+    async fn faults(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+/// The cells of one moment between two commits.
+#[async_trait::async_trait]
+pub trait Snapshot: Send {
+    /// As [`Store::scan`], of that moment.
+    async fn scan(
+        &mut self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Cell)>, StoreError>;
 }

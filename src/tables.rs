@@ -43,10 +43,13 @@ pub const POLICY: Table = Table::new("policy");
 /// Which models were published and from when they hold.
 pub const MODEL: Table = Table::new("model");
 
+/// The mark of an import that is not finished.
+pub const IMPORT: Table = Table::new("import");
+
 /// All of them.
-pub const ALL: [Table; 19] = [
+pub const ALL: [Table; 20] = [
     PERSON, DOSSIER, ORIGIN, STANDING, TODAY, CONSENT, MINE, CODE, REPLY, NONCE, LEAF, TILE, CHECKPOINT, HOUR, ACCESS,
-    SESSION, CASE, POLICY, MODEL,
+    SESSION, CASE, POLICY, MODEL, IMPORT,
 ];
 
 /// A key made of parts of fixed length.

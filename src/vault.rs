@@ -8,7 +8,7 @@
 
 mod sealing;
 
-pub use sealing::{At, SealError};
+pub use sealing::{At, SealError, looks_sealed};
 
 use std::sync::Arc;
 
@@ -93,6 +93,11 @@ const PERSON: &str = "person";
 const STANDING: &str = "standing";
 const CONSENT: &str = "consent";
 const WRAP_BYTES: usize = sealing::sealed_bytes(128);
+
+/// Whether the bytes of a person's cell have its form: the wrapped data keys, then the register's entry.
+pub fn looks_like_a_person(cell: &[u8]) -> bool {
+    cell.split_at_checked(WRAP_BYTES).is_some_and(|(keys, entry)| looks_sealed(keys) && looks_sealed(entry))
+}
 
 impl Vault {
     /// A vault over these keys.

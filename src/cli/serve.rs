@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::cli::{Exit, Failure, ServeArgs};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::backup::BackupSocket;
 use crate::entropy::Entropy;
 use crate::http::app::App;
 use crate::http::figures::Figures;
@@ -73,6 +74,7 @@ struct Serving {
     shutdown: watch::Sender<bool>,
     limits: Vec<watch::Sender<ListenerLimits>>,
     listeners: Vec<JoinHandle<()>>,
+    backups: Option<JoinHandle<()>>,
 }
 
 /// Opens the deployment and listens; returns when the listeners are bound and the gateway is ready.
@@ -130,7 +132,14 @@ pub async fn start_quietly(
         listeners.push(tokio::spawn(served));
     }
     let (stop, stopped) = oneshot::channel();
-    let serving = Serving { config: config.clone(), app, ready: ready.clone(), shutdown, limits, listeners };
+    let backups = match BackupSocket::bind(config) {
+        Ok(socket) => Some(tokio::spawn(socket.serve(app.gateway.clone()))),
+        Err(error) => {
+            tracing::warn!(%error, "no backups can be made while this gateway runs; stop it for `jadegate store export`");
+            None
+        }
+    };
+    let serving = Serving { config: config.clone(), app, ready: ready.clone(), shutdown, limits, listeners, backups };
     let ended = tokio::spawn(serving.run(stopped, hangup));
     Ok(Running { web: web_at, api: api_at, admin: admin_at, stop, ended, ready })
 }
@@ -148,6 +157,11 @@ impl Serving {
                 _ = followed.tick() => self.follow(&mut told).await,
             }
         };
+        if let Some(backups) = self.backups {
+            backups.abort();
+            // It may be in the middle of one, which whoever wanted it learns.
+            backups.await.ok();
+        }
         // First nobody new is sent here, then what is under way is finished.
         self.ready.send_replace(false);
         self.shutdown.send_replace(true);

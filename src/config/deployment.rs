@@ -106,7 +106,7 @@ pub enum DeploymentError {
     /// The store.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// There is no store to audit.
+    /// There is no store.
     #[error("{}: there is no store here; name the configuration of a deployment that has run", .0.display())]
     NoStore(PathBuf),
     /// The store cannot be read.
@@ -130,7 +130,7 @@ impl Config {
     pub async fn open(&self, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Deployment, DeploymentError> {
         let keys = self.open_keys()?;
         let (policies, secrets) = self.open_policies()?;
-        let store = Arc::new(self.open_store()?);
+        let store = self.open_store()?;
         let outside = Box::new(OutsideFolder::new(&self.checkpoints, keys.log().origin()));
         let role = |role| match role {
             StaffRole::Officer => Role::Officer,
@@ -147,19 +147,23 @@ impl Config {
     /// `further` are folders with outside copies of other hosts.
     pub async fn audit(&self, further: &[PathBuf], progress: &mut dyn FnMut(u64)) -> Result<Audit, DeploymentError> {
         let keys = self.open_keys()?;
-        if !SledStore::is_at(&self.store) {
-            return Err(DeploymentError::NoStore(self.store.clone()));
-        }
-        let store: Arc<dyn Store> = Arc::new(self.open_store()?);
+        self.there_is_a_store()?;
+        let store = self.open_store()?;
         let folders = std::iter::once(&self.checkpoints).chain(further);
         let copies = folders.flat_map(|folder| keys.logs().iter().map(|log| OutsideFolder::new(folder, log.origin())));
         let outside = OutsideFolders(copies.collect());
         audit(&store, &keys, &outside, progress).await.map_err(DeploymentError::Read)
     }
 
-    fn open_store(&self) -> Result<SledStore, OpenError> {
+    /// Refuses where nothing was ever stored, before opening makes a store there.
+    pub(super) fn there_is_a_store(&self) -> Result<(), DeploymentError> {
+        if SledStore::is_at(&self.store) { Ok(()) } else { Err(DeploymentError::NoStore(self.store.clone())) }
+    }
+
+    pub(super) fn open_store(&self) -> Result<Arc<dyn Store>, DeploymentError> {
         let cache_bytes = u64::from(self.store_cache_mib) * 1024 * 1024;
-        SledStore::open(&self.store, SledOptions { cache_bytes, ..SledOptions::default() })
+        let options = SledOptions { cache_bytes, ..SledOptions::default() };
+        Ok(Arc::new(SledStore::open(&self.store, options)?))
     }
 
     /// The policies and the parties' secrets as their folders hold them now.
@@ -180,7 +184,7 @@ impl Config {
         Ok((root, text, path))
     }
 
-    fn open_keys(&self) -> Result<Keyring, DeploymentError> {
+    pub(super) fn open_keys(&self) -> Result<Keyring, DeploymentError> {
         let (root, text, path) = self.read_keyring()?;
         let keys =
             Keyring::open(&text, &root).map_err(|source| DeploymentError::Keyring { path: path.clone(), source })?;

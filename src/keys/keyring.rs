@@ -310,6 +310,11 @@ impl Keyring {
         &self.index
     }
 
+    /// The key that backups of the store are sealed by. The index key never rotates, so an old backup opens for ever.
+    pub fn backup(&self) -> MacKey {
+        MacKey::new(&self.index.derive("backup", &[]))
+    }
+
     /// The keys of the log that this process writes.
     pub fn log(&self) -> &Arc<LogKey> {
         &self.log

@@ -35,6 +35,11 @@ pub enum OpenError {
     /// The store's log does not make the tree that its checkpoint signs.
     #[error("the store is damaged: {0}; nothing was signed over it. Restore a backup")]
     Damaged(String),
+    /// An import into this store was cut off.
+    #[error(
+        "an import into this store was begun and not finished; begin it again with the same file (`jadegate store import`), or import into an empty store"
+    )]
+    Unfinished,
     /// The store holds less than what was released.
     #[error(
         "the store is older than the checkpoint kept outside it: {store} entries here, {outside} in {place}. The store was rolled back or emptied; restore the newest one"
@@ -189,6 +194,9 @@ pub(super) async fn recover(
     mut outside: Box<dyn Outside>,
     now: Timestamp,
 ) -> Result<State, OpenError> {
+    if super::backup::unfinished(&**store).await? {
+        return Err(OpenError::Unfinished);
+    }
     let (head, version) = read_head(store, signer).await?;
     let size = head.checkpoint.size;
     let kept: Vec<Checkpoint> = outside.kept()?.iter().filter_map(|note| signer.verifier().open(note).ok()).collect();

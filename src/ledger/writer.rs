@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::recovery::{self, State, checkpoint_place, hour_place, leaf_key, tile_place};
 use super::{
-    GROUP_CALLS_MAX, GROUP_WRITES_MAX, GroupTiles, Head, LeafPlace, LogSigner, Receipt, RecordError, Waiting, manifest,
+    GROUP_CALLS_MAX, GROUP_WRITES_MAX, GroupTiles, Head, Job, LeafPlace, LogSigner, Receipt, RecordError, Waiting,
+    manifest,
 };
 use crate::access_log::checkpoint::Checkpoint;
 use crate::access_log::entry::{self, Body};
@@ -20,6 +22,37 @@ use crate::tables;
 
 /// How much of a manifest one leaf cell takes.
 const MANIFEST_CHUNK_BYTES: usize = 48 * 1024;
+
+/// The longest that the writer pauses for somebody who reads.
+const PAUSE_MAX: Duration = Duration::from_millis(1_000);
+
+/// The ledger has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PauseError;
+
+/// A request that the writer pause, as the writer sees it.
+pub(super) struct Pause {
+    began: oneshot::Sender<()>,
+    end: oneshot::Receiver<()>,
+}
+
+/// A pause, as whoever reads sees it; ends when it is dropped.
+pub(super) struct Paused(oneshot::Sender<()>);
+
+impl Pause {
+    pub(super) fn new() -> (Self, oneshot::Receiver<()>, Paused) {
+        let (began, has_begun) = oneshot::channel();
+        let (ends, end) = oneshot::channel();
+        (Self { began, end }, has_begun, Paused(ends))
+    }
+}
+
+impl Paused {
+    /// Ends it; `false` if it had run out before, so that the writer may have written since.
+    pub(super) fn end(self) -> bool {
+        self.0.send(()).is_ok()
+    }
+}
 
 pub(super) struct Writer {
     /// Where batches go.
@@ -51,14 +84,34 @@ struct Group {
 }
 
 impl Writer {
-    pub(super) async fn run(mut self, mut receiver: mpsc::Receiver<Waiting>) {
-        while let Some(first) = receiver.recv().await {
+    pub(super) async fn run(mut self, mut receiver: mpsc::Receiver<Job>) {
+        let mut paused = None;
+        loop {
+            if let Some(Pause { began, end }) = paused.take() {
+                // Whoever asked for it may have gone; and one that lasts must not hold answers back.
+                if began.send(()).is_ok() {
+                    let _ended_or_too_long = tokio::time::timeout(PAUSE_MAX, end).await;
+                }
+            }
+            let first = match receiver.recv().await {
+                None => return,
+                Some(Job::Pause(pause)) => {
+                    paused = Some(pause);
+                    continue;
+                }
+                Some(Job::Change(first)) => first,
+            };
             let mut writes = first.change.writes.len();
             let mut group = vec![first];
-            while group.len() < GROUP_CALLS_MAX && writes < GROUP_WRITES_MAX {
-                let Ok(next) = receiver.try_recv() else { break };
-                writes += next.change.writes.len();
-                group.push(next);
+            while group.len() < GROUP_CALLS_MAX && writes < GROUP_WRITES_MAX && paused.is_none() {
+                match receiver.try_recv() {
+                    Ok(Job::Change(next)) => {
+                        writes += next.change.writes.len();
+                        group.push(next);
+                    }
+                    Ok(Job::Pause(pause)) => paused = Some(pause),
+                    Err(_) => break,
+                }
             }
             if let Err(reason) = self.commit(group).await {
                 tracing::error!(%reason, "the ledger has stopped");

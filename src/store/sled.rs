@@ -159,6 +159,13 @@ impl Store for SledStore {
         self.queue.send(Job { batch, done }).await.map_err(|_| CommitError::Failed(gone.to_owned()))?;
         verdict.await.unwrap_or_else(|_| Err(CommitError::Unknown(gone.to_owned())))
     }
+
+    async fn faults(&self) -> Result<Vec<String>, StoreError> {
+        let cells = Arc::clone(&self.cells);
+        let failed = |reason| StoreError { doing: "read every entry of sled's tree".to_owned(), reason };
+        let read = tokio::task::spawn_blocking(move || cells.faults()).await;
+        read.unwrap_or_else(|_| Err("the reading stopped in the middle".to_owned())).map_err(failed)
+    }
 }
 
 /// A thread that is waited for when this is dropped.

@@ -65,6 +65,13 @@ fn bound(at: At<'_>, part: &str, key_version: u32) -> Vec<u8> {
     out
 }
 
+/// Whether bytes have the form and one of the lengths of sealed ones. Without the key nothing more can be said.
+pub fn looks_sealed(bytes: &[u8]) -> bool {
+    let Some(padded) = bytes.len().checked_sub(HEADER_BYTES + TAG_BYTES) else { return false };
+    let fits = padded == CONTENT_BYTES_MAX + LENGTH_BYTES || (padded.is_power_of_two() && padded <= 32 * 1024);
+    key_version(bytes).is_some() && fits
+}
+
 /// Seals `content`, padded to a length that has at least `room`.
 pub(super) fn seal(
     key: &SecretKey,
@@ -155,6 +162,8 @@ mod tests {
             .collect();
         assert!(lengths.len() <= 11, "{lengths:?}");
         assert!(lengths.iter().all(|n| *n < 64 * 1024));
+        let sealed = seal(&key, 0, at("t", b"k", 1), "cell", b"x", 64, &entropy).unwrap();
+        assert!(looks_sealed(&sealed) && !looks_sealed(&sealed[1..]) && !looks_sealed(b""));
         let too_large = seal(&key, 0, at("t", b"k", 1), "cell", &vec![0; CONTENT_BYTES_MAX + 1], 64, &entropy);
         assert_eq!(too_large, Err(SealError::TooLarge(CONTENT_BYTES_MAX + 1)));
     }

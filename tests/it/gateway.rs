@@ -2,6 +2,7 @@
 
 mod ask;
 mod audit;
+mod backup;
 mod cells;
 mod codes;
 mod consents;

@@ -309,7 +309,8 @@ fn authorities_and_commits_have_few_makers() {
         ("Grant { person", &["src/consent.rs"]),
         ("Sealed for", &["src/authority.rs", "src/consent.rs"]),
         // One door: the ledger writes, and sessions alone are exempt.
-        ("store.commit(", &["src/ledger/writer.rs", "src/gateway/sessions.rs"]),
+        // An import makes a store before it has a ledger.
+        ("store.commit(", &["src/ledger/writer.rs", "src/gateway/sessions.rs", "src/ledger/backup/import.rs"]),
     ];
     let sources = sources();
     let mut wrong = Vec::new();

@@ -18,6 +18,9 @@ use crate::store::{Cell, Table};
 /// Cells by their key in the tree; `None` where there is none.
 pub(super) type Images = BTreeMap<Vec<u8>, Option<Cell>>;
 
+/// How many faults of the tree are told.
+const FAULTS_MAX: usize = 100;
+
 pub(super) struct Cells {
     db: Option<sled::Db>,
     unsettled: RwLock<Images>,
@@ -74,6 +77,41 @@ impl Cells {
         found.extend(before);
         let cells = found.into_iter().take(limit);
         Ok(cells.map(|(key, cell)| (key.get(prefix.len()..).unwrap_or_default().to_vec(), cell)).collect())
+    }
+
+    /// Reads every entry of the tree, cells and pieces, and says what none of them is or belongs to.
+    ///
+    /// sled checks the checksum of each page that it reads. The pieces lie behind all cells, in the order
+    /// of their cells, so that one pass with one look-up a cell is enough.
+    pub(super) fn faults(&self) -> Result<Vec<String>, String> {
+        let mut faults = Vec::new();
+        let mut cells = 0_u64;
+        contained(|| {
+            for entry in self.db()?.iter() {
+                let (key, value) = entry.map_err(|error| reason(&error))?;
+                if key.as_ref() == reach::NUMBER_KEY {
+                    continue;
+                }
+                cells += 1;
+                let fault = match key.strip_prefix(&[super::layout::PIECES]) {
+                    Some(piece) => {
+                        let owner = piece.split_last().map(|(_, owner)| owner).unwrap_or_default();
+                        let owned =
+                            match self.db()?.get(owner).map_err(|error| reason(&error))?.as_deref().and_then(decode) {
+                                Some(Entry::Pieces(_, length)) => piece_keys(owner, length).any(|known| key == known),
+                                _ => false,
+                            };
+                        (!owned).then(|| "a piece of a long value belongs to no cell".to_owned())
+                    }
+                    None => self.whole(&key, &value).err(),
+                };
+                if faults.len() < FAULTS_MAX {
+                    faults.extend(fault.map(|fault| format!("entry {cells} of the tree: {fault}")));
+                }
+            }
+            Ok::<_, String>(())
+        })??;
+        Ok(faults)
     }
 
     /// The cell under this key as the writer left it. Readers go through [`Cells::get`].

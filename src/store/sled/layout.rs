@@ -16,7 +16,7 @@ pub(super) const PIECE_BYTES: usize = 4096;
 
 const WHOLE: u8 = 0;
 const IN_PIECES: u8 = 1;
-const PIECES: u8 = 0xff;
+pub(super) const PIECES: u8 = 0xff;
 
 /// What an entry of the tree says about its cell.
 pub(super) enum Entry {
