@@ -264,6 +264,7 @@ const CASES: [Case; 19] = [
                     told(w.gateway.access_proof(&s.login, line.id()).await, |_| same(""))?;
                 }
                 told(w.gateway.summary(&officer(1), &LogFilter::default()).await, |_| same(""))?;
+                w.gateway.export_store(&mut Vec::new()).await.unwrap();
                 told(w.gateway.published_model().await, |_| same("read"))
             })
         },
