@@ -229,7 +229,7 @@ const CASES: [Case; 19] = [
         kind: Kind::Once,
         call: |w, _| {
             Box::pin(async {
-                // On the store that `start_anew` put there, or on what an earlier call left of it.
+                // On the store that `prepared` put there, or on what an earlier call left of it.
                 w.reopen().await.ok().map(|()| same("started"))
             })
         },
@@ -264,6 +264,7 @@ const CASES: [Case; 19] = [
                     told(w.gateway.access_proof(&s.login, line.id()).await, |_| same(""))?;
                 }
                 told(w.gateway.summary(&officer(1), &LogFilter::default()).await, |_| same(""))?;
+                told(w.gateway.follow_policies().await, |_| same(""))?;
                 w.gateway.export_store(&mut Vec::new()).await.unwrap();
                 told(w.gateway.published_model().await, |_| same("read"))
             })
