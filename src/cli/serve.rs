@@ -174,7 +174,9 @@ impl Serving {
         }
         match failed {
             None => Ok(()),
-            Some(reason) => Err(format!("the ledger has stopped, and the gateway with it: {reason}")),
+            Some(reason) => Err(format!(
+                "the ledger has stopped, and the gateway with it: {reason}. What was answered is kept: remove the cause, then start the gateway again"
+            )),
         }
     }
 

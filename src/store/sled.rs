@@ -182,13 +182,21 @@ impl Drop for Joined {
 /// What sled's error says, without the bytes that some of them carry.
 fn reason(error: &sled::Error) -> String {
     match error {
-        sled::Error::Io(error) => error.to_string(),
+        sled::Error::Io(error) => io_reason(error),
         sled::Error::Unsupported(what) => what.clone(),
         sled::Error::Corruption { at: Some(at), .. } => format!("its data is damaged at {at:?}"),
         sled::Error::Corruption { at: None, .. } => "its data is damaged".to_owned(),
         sled::Error::CollectionNotFound(_) => "a tree is missing".to_owned(),
         sled::Error::ReportableBug(_) => "sled found a fault of its own".to_owned(),
     }
+}
+
+/// What the system said. sled keeps its errors as the `Debug` of the system's, which no operator should have to read.
+fn io_reason(error: &io::Error) -> String {
+    let said = error.to_string();
+    let code =
+        said.strip_prefix("Os { code: ").and_then(|rest| rest.split(',').next()).and_then(|code| code.parse().ok());
+    code.map_or(said, |code| io::Error::from_raw_os_error(code).to_string())
 }
 
 /// A commit that could not read what it had to check.

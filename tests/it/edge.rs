@@ -8,4 +8,6 @@ mod identities;
 mod listeners;
 mod log;
 mod operation;
+mod power;
 mod signatures;
+mod trouble;

@@ -1,10 +1,12 @@
 //! What several tests need.
 
 pub mod deployment;
+pub mod disk;
 pub mod folder;
 pub mod nightly;
 pub mod process;
 pub mod raw;
+pub mod survival;
 pub mod world;
 
 pub use folder::Folder;

@@ -27,7 +27,7 @@ const LOCK_STEP: Duration = Duration::from_millis(20);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The file system refused something.
-    #[error("the store in {} cannot be opened: could not {doing}: {reason}", folder.display())]
+    #[error("the store in {} cannot be opened: could not {doing}: {reason}; make its folder readable and writable for the gateway, on a disk with room", folder.display())]
     Io {
         /// The store's folder.
         folder: PathBuf,

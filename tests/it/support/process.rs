@@ -34,41 +34,79 @@ impl Serving {
         Self::command(&["serve", "--config", config.to_str().unwrap()], output, environment)
     }
 
+    /// Starts `serve` under strace, which is told what to write down or to do to the process; it is this process's child, not
+    /// strace's.
+    pub fn spawn_traced(strace: &[String], config: &Path, output: &Path) -> Self {
+        let mut command = Command::new("strace");
+        command.arg("-D").args(strace).arg(env!("CARGO_BIN_EXE_jadegate"));
+        command.args(["serve", "--config", config.to_str().unwrap()]);
+        Self::started(command, output)
+    }
+
     /// Starts any command; what it writes goes to files in `output`, one after the other.
     pub fn command(args: &[&str], output: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut command = jadegate();
+        command.args(args).envs(environment.iter().copied());
+        Self::started(command, output)
+    }
+
+    fn started(mut command: Command, output: &Path) -> Self {
         std::fs::create_dir_all(output).unwrap();
         let open = |name: &str| File::options().create(true).append(true).open(output.join(name)).unwrap();
-        let child = jadegate()
-            .args(args)
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(open("stdout"))
-            .stderr(open("stderr"))
-            .spawn()
-            .unwrap();
+        command.stdin(Stdio::null()).stdout(open("stdout")).stderr(open("stderr"));
+        let child = command.spawn().unwrap_or_else(|e| {
+            panic!("{:?} cannot be started ({e}); scripts/test installs what tests need", command.get_program())
+        });
         Self { child, output: output.to_owned() }
     }
 
     /// Starts it and waits until it is ready.
     pub async fn start(config: &Path, output: &Path, environment: &[(&str, &str)]) -> Self {
         let mut serving = Self::spawn(config, output, environment);
+        serving.ready(config).await;
+        serving
+    }
+
+    /// Waits until it is ready; it must not end before.
+    pub async fn ready(&mut self, config: &Path) {
+        let ready = self.ready_or_ended(config).await;
+        assert!(ready, "serve ended: {}", self.wrote());
+    }
+
+    /// Waits until it is ready, or has ended before that.
+    pub async fn ready_or_ended(&mut self, config: &Path) -> bool {
         let web = Config::read(config).unwrap().web_base;
         let mut client = Client::new(&web, None).unwrap().patience(Duration::from_secs(2));
         for _ in 0..600 {
             if client.get("/readyz").await.is_ok_and(|r| r.status == 200) {
-                return serving;
+                return true;
             }
-            if let Some(status) = serving.child.try_wait().unwrap() {
-                panic!("serve ended with {status}: {}", serving.wrote());
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        panic!("serve did not become ready: {}", serving.wrote());
+        panic!("serve did not become ready: {}", self.wrote());
     }
 
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Waits until strace, which outlives the process a little, has written everything down.
+    pub async fn recorded(&self, trace: &Path) {
+        let ends = |text: &[u8]| text.ends_with(b"+++ killed by SIGKILL +++\n");
+        let main = format!("{} ", self.child.id());
+        for _ in 0..400 {
+            let text = std::fs::read(trace).unwrap();
+            let last = text.rsplit(|byte| *byte == b'\n').nth(1).unwrap_or_default();
+            if ends(&text) && last.starts_with(main.as_bytes()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("strace did not come to an end");
     }
 
     pub fn signal(&self, name: &str) {
