@@ -149,8 +149,12 @@ impl Recording {
         let text = fs::read_to_string(log).unwrap();
         let (mut open, mut pending) = (Reader::new(&self.base), BTreeMap::new());
         for (number, line) in text.lines().enumerate() {
-            let mut parts = line.splitn(3, ' ').filter(|part| !part.is_empty());
-            let (Some(thread), Some(at), Some(call)) = (parts.next(), parts.next(), parts.next()) else { continue };
+            // Short thread ids are padded.
+            let Some((thread, (at, call))) =
+                line.split_once(' ').and_then(|(thread, rest)| Some((thread, rest.trim_start().split_once(' ')?)))
+            else {
+                continue;
+            };
             let at = (at.parse::<f64>().unwrap() * 1e6) as i64;
             let call = call.trim_start();
             if let Some(begun) = call.strip_suffix(" <unfinished ...>") {
