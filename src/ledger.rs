@@ -15,6 +15,7 @@ pub mod outside;
 mod logs;
 mod reader;
 mod recovery;
+mod release;
 mod writer;
 
 pub use logs::{LogName, Logs};
@@ -30,7 +31,7 @@ use tokio::task::JoinHandle;
 use crate::access_log::checkpoint::{Checkpoint, NoteSigner, VerifierKey};
 use crate::access_log::entry::Body;
 use crate::access_log::proof::{self, Proof};
-use crate::access_log::tile::{RightEdge, TileRef, Tiles};
+use crate::access_log::tile::{RememberedTile, RightEdge, TileRef, Tiles};
 use crate::access_log::{ENTRY_BYTES, Hash};
 use crate::entropy::Entropy;
 use crate::keys::{FIRST_LOG, Keyring, LogKey};
@@ -38,7 +39,7 @@ use crate::store::{Check, Place, Store, Write};
 use outside::Outside;
 
 /// How many calls one commit takes at most.
-pub const GROUP_CALLS_MAX: usize = 256;
+pub const GROUP_CALLS_MAX: usize = 512;
 /// How many writes one commit takes at most, one large call aside.
 pub const GROUP_WRITES_MAX: usize = 4_000;
 
@@ -184,15 +185,27 @@ impl Receipt {
 
 /// The tiles that a group's proofs are cut from: those it completed, and the right edge after it.
 #[derive(Debug)]
-struct GroupTiles {
-    completed: Vec<(TileRef, Vec<Hash>)>,
-    edge: Arc<RightEdge>,
+struct GroupTiles(Vec<(TileRef, RememberedTile)>);
+
+impl GroupTiles {
+    fn new(completed: Vec<(TileRef, Vec<Hash>)>, edge: &RightEdge) -> Self {
+        let edge = edge.partials().map(|(tile, hashes)| (tile, hashes.to_vec()));
+        Self(completed.into_iter().chain(edge).map(|(tile, hashes)| (tile, RememberedTile::new(hashes))).collect())
+    }
+
+    fn at(&self, tile: TileRef, width: u16) -> Option<&RememberedTile> {
+        let mut found = self.0.iter().filter(|(at, _)| *at == tile).map(|(_, remembered)| remembered);
+        found.next().filter(|remembered| remembered.hashes().len() >= usize::from(width))
+    }
 }
 
 impl Tiles for GroupTiles {
     fn tile(&self, tile: TileRef, width: u16) -> Option<&[Hash]> {
-        let done = self.completed.iter().find(|(done, _)| *done == tile).map(|(_, hashes)| hashes.as_slice());
-        done.or_else(|| self.edge.tile(tile, width))
+        self.at(tile, width).map(RememberedTile::hashes)
+    }
+
+    fn root_within(&self, tile: TileRef, width: u16, from: usize, to: usize) -> Option<Hash> {
+        self.at(tile, width)?.root(from, to)
     }
 }
 
@@ -262,14 +275,22 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<Self, OpenError> {
         let signer = LogSigner::new(keys.log())?;
-        let state = recovery::recover(&store, &signer, outside, now).await?;
+        let (state, outside) = recovery::recover(&store, &signer, outside, now).await?;
         let (head, head_seen) = watch::channel(state.head.clone());
         let (stop, stopped) = watch::channel(None);
         let (sender, receiver) = mpsc::channel(GROUP_CALLS_MAX * 4);
         let own = LogReader::new(store.clone(), signer.clone(), head_seen);
         let logs = Logs::new(store.clone(), own, &keys)?;
-        let writer = writer::Writer { store, signer, entropy, state, tried: Vec::new(), head, stop };
-        let writer = Arc::new(Mutex::new(Some(tokio::spawn(writer.run(receiver)))));
+        let (release, committed) = mpsc::channel(release::UNRELEASED_GROUPS_MAX);
+        let releaser = release::Releaser { log: signer.key.number(), outside, head, stop: stop.clone() };
+        let releaser = tokio::spawn(releaser.run(committed));
+        let writer = writer::Writer { store, signer, entropy, state, tried: Vec::new(), release, stop };
+        let writer = tokio::spawn(async move {
+            writer.run(receiver).await;
+            // What is durable is released before the ledger counts as closed.
+            let _ = releaser.await;
+        });
+        let writer = Arc::new(Mutex::new(Some(writer)));
         Ok(Self { sender, logs, stopped, writer })
     }
 
@@ -319,6 +340,12 @@ impl Ledger {
             // The writer ended because its callers did: there is nothing to tell.
             Err(_) => std::future::pending().await,
         }
+    }
+}
+
+fn fail_all(waiting: Vec<Waiting>, reason: &str) {
+    for waiting in waiting {
+        let _ = waiting.answer.send(Err(RecordError::Failed(reason.to_owned())));
     }
 }
 

@@ -68,24 +68,11 @@ impl Range {
     fn root(self, size: u64, tiles: &dyn Tiles) -> Result<Hash, MissingTile> {
         if let Some((tile, from, to)) = self.in_tile() {
             let width = width_at(tile.level, tile.index, size);
-            let hashes = tiles.tile(tile, width).and_then(|hashes| hashes.get(from..to));
-            return hashes.and_then(perfect_root).ok_or(MissingTile { tile, width });
+            return tiles.root_within(tile, width, from, to).ok_or(MissingTile { tile, width });
         }
         match self.halves() {
             Some((left, right)) => Ok(node_hash(&left.root(size, tiles)?, &right.root(size, tiles)?)),
             None => Ok(empty_root()),
-        }
-    }
-}
-
-/// The root over a power of two of hashes.
-fn perfect_root(hashes: &[Hash]) -> Option<Hash> {
-    match hashes {
-        [] => None,
-        [one] => Some(*one),
-        _ => {
-            let (left, right) = hashes.split_at_checked(hashes.len() / 2)?;
-            Some(node_hash(&perfect_root(left)?, &perfect_root(right)?))
         }
     }
 }

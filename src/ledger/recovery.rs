@@ -78,8 +78,6 @@ pub(super) struct State {
     pub head: Head,
     /// The version of the checkpoint's cell; none before the first commit.
     pub version: Option<u64>,
-    /// Where the newest checkpoint is also kept; away while it is being written.
-    pub outside: Option<Box<dyn Outside>>,
     /// The newest hour that has a row.
     pub hour: Option<i64>,
     /// The newest entry's time: times never go back within a log.
@@ -193,7 +191,7 @@ pub(super) async fn recover(
     signer: &LogSigner,
     mut outside: Box<dyn Outside>,
     now: Timestamp,
-) -> Result<State, OpenError> {
+) -> Result<(State, Box<dyn Outside>), OpenError> {
     if super::backup::unfinished(&**store).await? {
         return Err(OpenError::Unfinished);
     }
@@ -224,7 +222,7 @@ pub(super) async fn recover(
         }
     }
     let hour = (size > 0).then(|| hour_of(newest));
-    Ok(State { head, version, outside: Some(outside), hour, newest })
+    Ok((State { head, version, hour, newest }, outside))
 }
 
 /// The time of the log's last entry.

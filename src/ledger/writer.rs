@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::recovery::{self, State, checkpoint_place, hour_place, leaf_key, tile_place};
+use super::release::Committed;
 use super::{
-    GROUP_CALLS_MAX, GROUP_WRITES_MAX, GroupTiles, Head, Job, LeafPlace, LogSigner, Receipt, RecordError, Waiting,
+    GROUP_CALLS_MAX, GROUP_WRITES_MAX, GroupTiles, Head, Job, LeafPlace, LogSigner, RecordError, Waiting, fail_all,
     manifest,
 };
 use crate::access_log::checkpoint::Checkpoint;
@@ -65,8 +66,8 @@ pub(super) struct Writer {
     pub state: State,
     /// Heads that a commit of unknown outcome would have made: it may have happened after all.
     pub tried: Vec<Arc<str>>,
-    /// Tells readers of each new head.
-    pub head: watch::Sender<Head>,
+    /// Takes what is durable in the store.
+    pub release: mpsc::Sender<Committed>,
     /// Tells why it has stopped for good.
     pub stop: watch::Sender<Option<String>>,
 }
@@ -158,50 +159,20 @@ impl Writer {
                 }
             }
         };
-        self.released(waiting, group).await
+        self.committed(waiting, group).await
     }
 
-    /// Everything after the commit: outside copy, head, receipts.
-    async fn released(&mut self, waiting: Vec<Waiting>, group: Group) -> Result<(), String> {
+    /// Goes on from the group, and hands it over for its copy outside and its receipts.
+    async fn committed(&mut self, waiting: Vec<Waiting>, group: Group) -> Result<(), String> {
         if self.state.head.note != group.head.note {
             self.state.version = Some(self.state.version.map_or(1, |version| version + 1));
         }
         self.state.head = group.head.clone();
         (self.state.hour, self.state.newest) = (group.hour, group.newest);
         self.tried.clear();
-        // If we crash here, the next start finds the store ahead of its copy, which is clean.
-        let (note, mut outside) = (group.head.note.clone(), self.state.outside.take());
-        let kept = tokio::task::spawn_blocking(move || {
-            let kept = match outside.as_mut() {
-                Some(outside) => outside.keep(&note).map_err(|e| e.to_string()),
-                None => Err("it is not at hand".to_owned()),
-            };
-            (outside, kept)
-        });
-        let (outside, kept) = match kept.await {
-            Ok(kept) => kept,
-            Err(e) => {
-                // Without its copy a rolled-back store would not show: nothing more is written.
-                let reason = format!("the outside copy of the checkpoint is lost: {e}");
-                fail_all(waiting, &reason);
-                return Err(reason);
-            }
-        };
-        self.state.outside = outside;
-        if let Err(reason) = kept {
-            fail_all(waiting, &format!("the checkpoint's outside copy could not be written: {reason}"));
-            return Ok(());
-        }
-        let first = group.head.checkpoint.size - group.entries.len() as u64;
-        self.head.send_replace(group.head.clone());
-        for ((waiting, entry), index) in waiting.into_iter().zip(group.entries).zip(first..) {
-            let place = LeafPlace { log: self.signer.key.number(), index, size: group.head.checkpoint.size };
-            let receipt =
-                Receipt { place, entry: Box::new(entry), note: group.head.note.clone(), tiles: group.tiles.clone() };
-            // A caller that has gone away does not undo what is durable.
-            let _ = waiting.answer.send(Ok(receipt));
-        }
-        Ok(())
+        let Group { entries, head, tiles, .. } = group;
+        let gone = |_| "the outside copy of the checkpoint is lost".to_owned();
+        self.release.send(Committed { waiting, entries, head, tiles }).await.map_err(gone)
     }
 
     async fn resolve_conflict(
@@ -306,9 +277,8 @@ impl Writer {
         });
         checked.push((None, place.clone()));
         batch.writes.push(Write::Put(place, Cell { version: version + 1, value: note.as_bytes().to_vec() }));
-        let edge = Arc::new(edge);
-        let head = Head { checkpoint, note, edge: edge.clone() };
-        let tiles = Arc::new(GroupTiles { completed, edge });
+        let tiles = Arc::new(GroupTiles::new(completed, &edge));
+        let head = Head { checkpoint, note, edge: Arc::new(edge) };
         Ok(Group { batch, checked, entries, head, tiles, hour, newest })
     }
 }
@@ -350,11 +320,5 @@ fn drop_collisions(waiting: Vec<Waiting>) -> Vec<Waiting> {
 fn refuse(waiting: &mut Vec<Waiting>, caller: usize, error: RecordError) {
     if caller < waiting.len() {
         let _ = waiting.remove(caller).answer.send(Err(error));
-    }
-}
-
-fn fail_all(waiting: Vec<Waiting>, reason: &str) {
-    for waiting in waiting {
-        let _ = waiting.answer.send(Err(RecordError::Failed(reason.to_owned())));
     }
 }
