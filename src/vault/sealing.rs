@@ -86,23 +86,23 @@ pub(super) fn seal(
         return Err(SealError::TooLarge(content.len()));
     }
     let padded = padded_bytes(content.len(), room);
-    let mut plain = Zeroizing::new(Vec::with_capacity(padded + TAG_BYTES));
-    plain.extend(u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes());
-    plain.extend(content);
-    plain.resize(padded, 0);
     let nonce = entropy::bytes::<NONCE_LEN>(entropy)?;
-    cipher(key)
-        .and_then(|cipher| {
-            let aad = Aad::from(bound(at, part, key_version));
-            cipher.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut *plain).ok()
-        })
-        .ok_or(SealError::Cipher)?;
-    let mut out = Vec::with_capacity(sealed_bytes(padded));
+    // One buffer, sealed where it lies; it is wiped where that fails.
+    let mut out = Zeroizing::new(Vec::with_capacity(sealed_bytes(padded)));
     out.push(FORM);
     out.extend(key_version.to_be_bytes());
     out.extend(nonce);
-    out.extend(plain.iter());
-    Ok(out)
+    out.extend(u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend(content);
+    out.resize(HEADER_BYTES + padded, 0);
+    let aad = Aad::from(bound(at, part, key_version));
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    let tag = cipher(key)
+        .zip(out.get_mut(HEADER_BYTES..))
+        .and_then(|(cipher, plain)| cipher.seal_in_place_separate_tag(nonce, aad, plain).ok())
+        .ok_or(SealError::Cipher)?;
+    out.extend(tag.as_ref());
+    Ok(std::mem::take(&mut *out))
 }
 
 /// The version of the key that sealed these bytes, as they claim.
@@ -120,8 +120,10 @@ pub(super) fn open(key: &SecretKey, at: At<'_>, part: &str, sealed: &[u8]) -> Op
     let aad = Aad::from(bound(at, part, version));
     let opened = cipher(key)?.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut bytes).ok()?;
     let (length, content) = opened.split_first_chunk::<LENGTH_BYTES>()?;
-    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-    Some(Zeroizing::new(content.get(..length)?.to_vec()))
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok().filter(|length| *length <= content.len())?;
+    bytes.copy_within(LENGTH_BYTES..LENGTH_BYTES + length, 0);
+    bytes.truncate(length);
+    Some(bytes)
 }
 
 #[cfg(test)]

@@ -15,8 +15,47 @@ use super::layout::{Entry, decode, encode, piece_keys, table_prefix};
 use super::{SyncData, reach, reason};
 use crate::store::{Cell, Table};
 
-/// Cells by their key in the tree; `None` where there is none.
-pub(super) type Images = BTreeMap<Vec<u8>, Option<Cell>>;
+/// A durable cell as the tree holds it. A short one is not copied out until somebody reads it.
+pub(super) enum Image {
+    /// Its own entry, which is the whole of it.
+    Entry(u64, sled::IVec),
+    /// A long one, put together from its pieces.
+    Long(Cell),
+}
+
+impl Image {
+    /// The cell's version.
+    pub(super) fn version(&self) -> u64 {
+        match self {
+            Self::Entry(version, _) => *version,
+            Self::Long(cell) => cell.version,
+        }
+    }
+
+    fn value_bytes(&self) -> usize {
+        match self {
+            Self::Entry(..) => 0,
+            Self::Long(cell) => cell.value.len(),
+        }
+    }
+
+    fn cell(&self) -> Result<Cell, String> {
+        match self {
+            Self::Long(cell) => Ok(cell.clone()),
+            Self::Entry(_, entry) => match decode(entry) {
+                Some(Entry::Whole(version, value)) => Ok(Cell { version, value: value.to_vec() }),
+                _ => Err(FOREIGN.to_owned()),
+            },
+        }
+    }
+}
+
+const FOREIGN: &str = "an entry is none that this version writes";
+
+/// Durable cells by their key in the tree; `None` where there is none.
+pub(super) type Images = BTreeMap<Vec<u8>, Option<Image>>;
+/// What cells become; `None` where one is deleted.
+pub(super) type Changes = BTreeMap<Vec<u8>, Option<Cell>>;
 
 /// How many faults of the tree are told.
 const FAULTS_MAX: usize = 100;
@@ -40,8 +79,8 @@ impl Cells {
         // Held over the read, so that the writer cannot begin to change this cell, pieces and all.
         let unsettled = self.unsettled.read().unwrap_or_else(PoisonError::into_inner);
         match unsettled.get(key) {
-            Some(before) => Ok(before.clone()),
-            None => self.applied(key),
+            Some(before) => before.as_ref().map(Image::cell).transpose(),
+            None => self.applied(key)?.as_ref().map(Image::cell).transpose(),
         }
     }
 
@@ -67,14 +106,17 @@ impl Cells {
                 }
                 let (key, value) = entry.map_err(|error| reason(&error))?;
                 if !unsettled.contains_key(key.as_ref()) {
-                    let cell = self.whole(&key, &value)?;
+                    let cell = self.whole(&key, value)?.cell()?;
                     found.insert(key.to_vec(), cell);
                 }
             }
             Ok::<_, String>(())
         })??;
-        let before = unsettled.range(range).filter_map(|(key, cell)| Some((key.clone(), cell.clone()?)));
-        found.extend(before);
+        for (key, image) in unsettled.range(range) {
+            if let Some(image) = image {
+                found.insert(key.clone(), image.cell()?);
+            }
+        }
         let cells = found.into_iter().take(limit);
         Ok(cells.map(|(key, cell)| (key.get(prefix.len()..).unwrap_or_default().to_vec(), cell)).collect())
     }
@@ -103,7 +145,7 @@ impl Cells {
                             };
                         (!owned).then(|| "a piece of a long value belongs to no cell".to_owned())
                     }
-                    None => self.whole(&key, &value).err(),
+                    None => self.whole(&key, value).err(),
                 };
                 if faults.len() < FAULTS_MAX {
                     faults.extend(fault.map(|fault| format!("entry {cells} of the tree: {fault}")));
@@ -115,18 +157,18 @@ impl Cells {
     }
 
     /// The cell under this key as the writer left it. Readers go through [`Cells::get`].
-    pub(super) fn applied(&self, key: &[u8]) -> Result<Option<Cell>, String> {
+    pub(super) fn applied(&self, key: &[u8]) -> Result<Option<Image>, String> {
         contained(|| match self.db()?.get(key).map_err(|error| reason(&error))? {
-            Some(value) => self.whole(key, &value).map(Some),
+            Some(value) => self.whole(key, value).map(Some),
             None => Ok(None),
         })?
     }
 
-    fn whole(&self, key: &[u8], value: &[u8]) -> Result<Cell, String> {
-        let (version, length) = match decode(value) {
-            Some(Entry::Whole(cell)) => return Ok(cell),
+    fn whole(&self, key: &[u8], entry: sled::IVec) -> Result<Image, String> {
+        let (version, length) = match decode(&entry) {
+            Some(Entry::Whole(version, _)) => return Ok(Image::Entry(version, entry)),
             Some(Entry::Pieces(version, length)) => (version, length),
-            None => return Err("an entry is none that this version writes".to_owned()),
+            None => return Err(FOREIGN.to_owned()),
         };
         let mut value = Vec::with_capacity(length.min(crate::store::VALUE_BYTES_MAX));
         for piece in piece_keys(key, length) {
@@ -138,7 +180,7 @@ impl Cells {
         if value.len() != length {
             return Err("the pieces of a long value do not have its length".to_owned());
         }
-        Ok(Cell { version, value })
+        Ok(Image::Long(Cell { version, value }))
     }
 
     /// Makes `after` of what was `before`, durably, as the group of this number. `before` has every
@@ -148,7 +190,7 @@ impl Cells {
     pub(super) fn settle(
         &self,
         before: Images,
-        after: Images,
+        after: Changes,
         number: u64,
         data: &File,
         sync: &SyncData,
@@ -156,7 +198,7 @@ impl Cells {
         let mut batch = sled::Batch::default();
         batch.insert(reach::NUMBER_KEY, &number.to_be_bytes());
         for (key, cell) in after {
-            let old_bytes = before.get(&key).and_then(Option::as_ref).map_or(0, |cell| cell.value.len());
+            let old_bytes = before.get(&key).and_then(Option::as_ref).map_or(0, Image::value_bytes);
             let mut old_pieces = piece_keys(&key, old_bytes);
             match cell {
                 Some(cell) => {

@@ -19,9 +19,9 @@ const IN_PIECES: u8 = 1;
 pub(super) const PIECES: u8 = 0xff;
 
 /// What an entry of the tree says about its cell.
-pub(super) enum Entry {
-    /// The cell.
-    Whole(Cell),
+pub(super) enum Entry<'a> {
+    /// The cell's version and value.
+    Whole(u64, &'a [u8]),
     /// The cell's version and its value's length; the bytes lie in pieces.
     Pieces(u64, usize),
 }
@@ -74,11 +74,11 @@ pub(super) fn encode(cell: &Cell) -> Vec<u8> {
 }
 
 /// Reads a cell's own entry; `None` if it is not one that [`encode`] makes.
-pub(super) fn decode(bytes: &[u8]) -> Option<Entry> {
+pub(super) fn decode(bytes: &[u8]) -> Option<Entry<'_>> {
     let (version, rest) = bytes.split_first_chunk::<8>()?;
     let version = u64::from_be_bytes(*version);
     match rest.split_first()? {
-        (&WHOLE, value) => Some(Entry::Whole(Cell { version, value: value.to_vec() })),
+        (&WHOLE, value) => Some(Entry::Whole(version, value)),
         (&IN_PIECES, length) => {
             let length = u32::from_be_bytes(length.try_into().ok()?);
             Some(Entry::Pieces(version, usize::try_from(length).ok()?))
@@ -98,7 +98,9 @@ mod tests {
     #[test]
     fn short_values_lie_whole_and_long_ones_in_pieces() {
         for bytes in [0, 1, PIECE_BYTES] {
-            assert!(matches!(decode(&encode(&cell(bytes))), Some(Entry::Whole(found)) if found == cell(bytes)));
+            assert!(
+                matches!(decode(&encode(&cell(bytes))), Some(Entry::Whole(7, found)) if found == cell(bytes).value)
+            );
             assert_eq!(piece_keys(b"k", bytes).count(), 0);
         }
         for (bytes, pieces) in [(PIECE_BYTES + 1, 2), (2 * PIECE_BYTES, 2), (65_535, 16)] {

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::cells::{Cells, Images};
+use super::cells::{Cells, Changes, Image, Images};
 use super::layout::place_key;
 use super::{SyncData, reach, reason_of_commit};
-use crate::store::{Batch, Cell, CommitError, Place, Write, failed_checks};
+use crate::store::{Batch, CommitError, Place, Write, failed_checks};
 
 /// The most batches in a group.
 const GROUP_BATCHES_MAX: usize = 512;
@@ -68,7 +68,7 @@ impl Writer {
 
     /// Commits a group and answers it; an error if nothing must be written any more.
     fn commit(&mut self, jobs: Vec<Job>) -> Result<(), String> {
-        let mut group = Group { cells: &self.cells, before: Images::new(), after: Images::new() };
+        let mut group = Group { cells: &self.cells, before: Images::new(), after: Changes::new() };
         let mut verdicts = Vec::with_capacity(jobs.len());
         for job in jobs {
             let verdict = group.take(job.batch);
@@ -105,19 +105,19 @@ fn refuse(group: Vec<Job>, reason: &str) {
 struct Group<'a> {
     cells: &'a Cells,
     before: Images,
-    after: Images,
+    after: Changes,
 }
 
 impl Group<'_> {
     /// Takes a batch into the group if its checks hold.
     fn take(&mut self, batch: Batch) -> Result<(), CommitError> {
-        let failed = failed_checks(&batch.checks, |place| Ok(self.now(place)?.map(|cell| cell.version)))?;
+        let failed = failed_checks(&batch.checks, |place| self.version(place))?;
         if !failed.is_empty() {
             return Err(CommitError::Conflict(failed));
         }
         // All that may fail comes before the first change, so that a batch is taken whole or not.
         for write in &batch.writes {
-            self.now(write.place())?;
+            self.version(write.place())?;
         }
         for write in batch.writes {
             match write {
@@ -128,17 +128,19 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// The cell as the batches before left it.
-    fn now(&mut self, place: &Place) -> Result<Option<&Cell>, CommitError> {
+    /// The version of the cell as the batches before left it.
+    fn version(&mut self, place: &Place) -> Result<Option<u64>, CommitError> {
         let key = place_key(place);
         if let Some(cell) = self.after.get(&key) {
-            return Ok(cell.as_ref());
+            return Ok(cell.as_ref().map(|cell| cell.version));
         }
-        if !self.before.contains_key(&key) {
-            let found = self.cells.applied(&key).map_err(|reason| reason_of_commit(place.table, &reason))?;
-            self.before.insert(key.clone(), found);
+        if let Some(image) = self.before.get(&key) {
+            return Ok(image.as_ref().map(Image::version));
         }
-        Ok(self.before.get(&key).and_then(Option::as_ref))
+        let found = self.cells.applied(&key).map_err(|reason| reason_of_commit(place.table, &reason))?;
+        let version = found.as_ref().map(Image::version);
+        self.before.insert(key, found);
+        Ok(version)
     }
 }
 
