@@ -29,7 +29,7 @@ use crate::tables;
 /// The size of every answer, padded with blanks.
 pub const ANSWER_BYTES: usize = 4096;
 /// How many leaf places one access page holds.
-pub(super) const PAGE_PLACES: u32 = 64;
+pub(super) const PAGE_PLACES: u32 = 50;
 /// The place of an entry that is not written yet.
 const NOWHERE: LeafPlace = LeafPlace { log: 0, index: 0, size: 0 };
 /// For how long a code's row is known as a code at all.
@@ -237,7 +237,7 @@ impl Gateway {
 
         let statement = Statement { met: reply.statement.met, compact: reply.statement.compact.clone() };
         change.checks.push(unchanged(&reply_place, reply_cell.as_ref()));
-        change.placed.push(self.placed(key, reply_place, next_version(reply_cell.as_ref()), 2048, move |own| {
+        change.placed.push(self.placed(key, reply_place, next_version(reply_cell.as_ref()), 1024, move |own| {
             reply.encode(repeat.unwrap_or(own))
         }));
         change.checks.push(unchanged(&page_place, page_cell.as_ref()));
@@ -245,7 +245,7 @@ impl Gateway {
             Some(cell) => self.vault.open_by_consent(at(&page_place, cell.version), &cell.value)?.1.to_vec(),
             None => Vec::new(),
         };
-        change.placed.push(self.placed(key, page_place, next_version(page_cell.as_ref()), 1024, move |own| {
+        change.placed.push(self.placed(key, page_place, next_version(page_cell.as_ref()), 512, move |own| {
             [page.as_slice(), &own.id().to_bytes()].concat()
         }));
 
