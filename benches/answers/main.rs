@@ -35,6 +35,10 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+/// As `src/main.rs` has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const PARTY: &str = "yx-bike";
 const SCENARIO: &str = "bike-deposit";
 /// Enough in flight that the fixed time does not bound the rate.
@@ -75,8 +79,14 @@ async fn run(clients: Vec<(Client, Vec<String>)>, pause: Option<Duration>) -> (f
     let askers: Vec<_> = clients.into_iter().map(|(c, t)| tokio::spawn(asker(c, t, pause, tally.clone()))).collect();
     tokio::time::sleep(Duration::from_secs(3)).await;
     let before = tally.answers.load(Ordering::Relaxed);
+    let cpu = cpu_seconds();
     tokio::time::sleep(Duration::from_secs(SECONDS)).await;
     let answers = tally.answers.load(Ordering::Relaxed) - before;
+    println!(
+        "{:.0} us of CPU a call, {:.2} cores busy",
+        (cpu_seconds() - cpu) / answers as f64 * 1e6,
+        (cpu_seconds() - cpu) / SECONDS as f64
+    );
     tally.over.store(true, Ordering::Relaxed);
     let mut took = Vec::new();
     for asker in askers {
@@ -84,6 +94,13 @@ async fn run(clients: Vec<(Client, Vec<String>)>, pause: Option<Duration>) -> (f
     }
     took.sort_unstable();
     (answers as f64 / SECONDS as f64, took)
+}
+
+/// The seconds of CPU that this process has used.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
 fn at(took: &[u64], share: f64) -> f64 {
@@ -131,7 +148,7 @@ async fn measure() {
     let tls = city.tls(PARTY);
     let client = |token: &String| (city.with_tls(tls.clone()), vec![token.clone()]);
 
-    let ceiling = ceiling(&city).await;
+    let ceiling = if std::env::var_os("ONLY").is_some() { 1.0 } else { ceiling(&city).await };
     let (rate, took) = run(tokens.iter().map(client).collect(), None).await;
     println!(
         "answers, {IN_FLIGHT} in flight: {rate:.0} a second, p50 {:.1} ms, p99 {:.1} ms",
