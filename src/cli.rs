@@ -91,6 +91,10 @@ pub struct ServeArgs {
     /// The deployment's jadegate.toml
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Goes on from a store that was restored from a backup older than what was released: once, under a new log with
+    /// this name, and with every consent lapsed. Afterwards put the name into jadegate.toml as log_origin
+    #[arg(long, value_name = "NEW_ORIGIN")]
+    pub restored_under: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -112,6 +112,8 @@ impl Authority for Grant {
 pub enum Lapsed {
     /// The person took it back.
     Revoked,
+    /// The store was restored since, and whether the person took it back is not known.
+    Restored,
     /// Its days are over.
     Ended,
     /// Its uses are spent.
@@ -151,10 +153,21 @@ impl Presented {
 
     /// Judges the consent by its own cell: revocation first, then whether the call is a repeat, then
     /// everything that a repeat may outlive.
-    pub fn with(&self, consent: &Consent, answered: Option<Timestamp>, now: Timestamp) -> Verdict {
+    ///
+    /// `counts_from` is the instant before which consents are lapsed, where the store was restored: what a
+    /// person took back since the backup is not known, so that comes where revocation does.
+    pub fn with(
+        &self,
+        consent: &Consent,
+        answered: Option<Timestamp>,
+        now: Timestamp,
+        counts_from: Option<Timestamp>,
+    ) -> Verdict {
         let repeats = answered.is_some_and(|at| repeats(at, now));
         if consent.party != self.party || consent.scenario != self.scenario || consent.revoked.is_some() {
             Verdict::Lapsed(Lapsed::Revoked)
+        } else if consent.lapsed(counts_from) {
+            Verdict::Lapsed(Lapsed::Restored)
         } else if repeats {
             Verdict::Repeat
         } else if !self.code_lives(consent, now) {
@@ -167,6 +180,23 @@ impl Presented {
             Verdict::Lapsed(Lapsed::Declined)
         } else {
             Verdict::Grant(Grant { person: consent.person })
+        }
+    }
+
+    /// What stands in the place of a consent whose cell was lost in a restore; it gives no grant.
+    pub fn lost(&self, nobody: PersonId) -> Consent {
+        Consent {
+            person: nobody,
+            party: self.party.clone(),
+            scenario: self.scenario.clone(),
+            made: Timestamp::UNIX_EPOCH,
+            ends: Timestamp::UNIX_EPOCH,
+            uses: 1,
+            uses_left: 1,
+            decline: false,
+            revoked: None,
+            last_code: None,
+            asked: 0,
         }
     }
 

@@ -14,6 +14,7 @@ mod merged;
 mod publish;
 mod refusal;
 mod report;
+mod restored;
 mod review;
 mod sessions;
 mod upload;
@@ -23,6 +24,7 @@ pub use consents::{ConsentRequest, ConsentView, NewCode, NewConsent};
 pub use inspect::{AccessView, ExportView, LookView, ScoreView};
 pub use publish::{LoadError, Loaded, ModelInForce};
 pub use refusal::{GatewayError, Refusal};
+pub use restored::Ended;
 
 pub use crate::ledger::EntryId;
 pub use review::{CaseRequest, LogFilter, LogLine, Summary, SummaryRow};
@@ -89,6 +91,19 @@ pub enum StartError {
     /// The vault.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The gateway itself failed.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// The cell that says from when consents count is not the one that the log began with.
+    #[error(
+        "the log {0} began after a restore, and the store no longer says from when consents count: the store was changed. Run `jadegate audit`, and restore a backup"
+    )]
+    Restored(String),
+    /// A restore goes on under a new log.
+    #[error(
+        "the log {0} has entries already, and a restored store goes on under a new log: name one that was never used"
+    )]
+    RestoredUnderOld(String),
 }
 
 /// A party that the edge has authenticated, and the signature's nonce where it signed.
@@ -122,6 +137,8 @@ pub struct Gateway {
     issuer: String,
     staff: Vec<Staff>,
     policies: RwLock<publish::InForce>,
+    /// Consents made before this instant are lapsed, where the store was restored.
+    consents_from: Option<Timestamp>,
     /// Held while a set is loaded, so that what holds here is what was logged last.
     loading: tokio::sync::Mutex<()>,
     /// By consent, for calls that met others at one.
@@ -133,6 +150,11 @@ pub struct Gateway {
 impl Gateway {
     /// Opens log and vault, loads the policy set, and publishes its model if none is in force yet.
     pub async fn open(parts: Parts) -> Result<Self, StartError> {
+        Self::open_restored(parts, None).await
+    }
+
+    /// As [`Self::open`], over a store that was restored: the log must be a new one, and goes on where these ended.
+    pub async fn open_restored(parts: Parts, ended: Option<&Ended>) -> Result<Self, StartError> {
         let Parts { store, keys, policies, outside, clock, entropy, issuer, staff } = parts;
         let (keys, now) = (Arc::new(keys), clock.now());
         let outcome = Outcome { status: Status::Scored, score: Some(500), grade: None };
@@ -141,7 +163,7 @@ impl Gateway {
         let vault = Arc::new(Vault::new(keys.clone(), entropy.clone(), &decoy)?);
         let ledger = Ledger::open(store.clone(), keys, entropy.clone(), outside, now).await?;
         let in_force = publish::InForce::first(policies, day);
-        let gateway = Self {
+        let mut gateway = Self {
             store,
             ledger,
             vault,
@@ -151,10 +173,13 @@ impl Gateway {
             issuer,
             staff,
             policies: RwLock::new(in_force),
+            consents_from: None,
             loading: tokio::sync::Mutex::default(),
             consent_lanes: lanes::Lanes::new(),
             person_lanes: lanes::Lanes::new(),
         };
+        // First of all: an entry before it would be of a log that does not say what it is.
+        gateway.consents_from = gateway.after_restore(ended).await?;
         gateway.load_first().await?;
         Ok(gateway)
     }

@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod outside;
 mod logs;
 mod reader;
+pub mod restored;
 mod recovery;
 mod release;
 mod writer;

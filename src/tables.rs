@@ -46,10 +46,13 @@ pub const MODEL: Table = Table::new("model");
 /// The mark of an import that is not finished.
 pub const IMPORT: Table = Table::new("import");
 
+/// From when consents count, since the store was restored.
+pub const RESTORED: Table = Table::new("restored");
+
 /// All of them.
-pub const ALL: [Table; 20] = [
+pub const ALL: [Table; 21] = [
     PERSON, DOSSIER, ORIGIN, STANDING, TODAY, CONSENT, MINE, CODE, REPLY, NONCE, LEAF, TILE, CHECKPOINT, HOUR, ACCESS,
-    SESSION, CASE, POLICY, MODEL, IMPORT,
+    SESSION, CASE, POLICY, MODEL, IMPORT, RESTORED,
 ];
 
 /// A key made of parts of fixed length.

@@ -40,9 +40,11 @@ pub enum LogAction {
     Policy,
     /// A model was published.
     Model,
+    /// The log was begun over a store restored from a backup: earlier consents are lapsed.
+    Restore,
 }
 
-const ACTIONS: [(LogAction, &str); 12] = [
+const ACTIONS: [(LogAction, &str); 13] = [
     (LogAction::Ask, "ask"),
     (LogAction::Refuse, "refuse"),
     (LogAction::Report, "report"),
@@ -55,6 +57,7 @@ const ACTIONS: [(LogAction, &str); 12] = [
     (LogAction::LookUp, "look-up"),
     (LogAction::Policy, "policy"),
     (LogAction::Model, "model"),
+    (LogAction::Restore, "restore"),
 ];
 
 impl LogAction {

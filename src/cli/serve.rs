@@ -88,10 +88,36 @@ pub async fn start_gateway(
     Ok(running)
 }
 
+/// As [`start_gateway`], over a store that was restored from a backup: the one act that does so, under a new log.
+pub async fn start_restored(
+    config: &Config,
+    under: &str,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<Running, Failure> {
+    let running = start(config, Some(under), Vec::new(), clock, entropy).await?;
+    running.say_ready();
+    tracing::warn!(
+        log_origin = under,
+        "the store was restored: every earlier consent is lapsed, and consents can be given again from tomorrow on. Put this name into jadegate.toml as log_origin, and copy keyring.json to every host"
+    );
+    Ok(running)
+}
+
 /// As [`start_gateway`], but `/readyz` says no until [`Running::say_ready`]: the demo has a story to tell first. The
 /// demo's first page offers the examples for logging in.
 pub async fn start_quietly(
     config: &Config,
+    examples: Vec<Example>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<Running, Failure> {
+    start(config, None, examples, clock, entropy).await
+}
+
+async fn start(
+    config: &Config,
+    restored_under: Option<&str>,
     examples: Vec<Example>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -104,7 +130,11 @@ pub async fn start_quietly(
     let (web_at, api_at, admin_at) = (address(&web)?, address(&api)?, address(&admin)?);
     let hangup = signal(SignalKind::hangup()).map_err(Failure::of)?;
 
-    let deployment = config.open(clock.clone(), entropy.clone()).await.map_err(Failure::of)?;
+    let deployment = match restored_under {
+        None => config.open(clock.clone(), entropy.clone()).await,
+        Some(origin) => config.open_restored(origin, clock.clone(), entropy.clone()).await,
+    };
+    let deployment = deployment.map_err(Failure::of)?;
     let gateway = Arc::new(deployment.gateway);
     let policies = gateway.policies().map_err(Failure::of)?;
     let (calls, failures) = rates(&policies);
@@ -274,7 +304,10 @@ pub async fn run(args: ServeArgs, clock: Arc<dyn Clock>, entropy: Arc<dyn Entrop
     quiet_panics();
     let config = Config::read(&args.config).map_err(Failure::of)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::of)?;
-    let mut running = start_gateway(&config, clock, entropy).await?;
+    let mut running = match &args.restored_under {
+        None => start_gateway(&config, clock, entropy).await?,
+        Some(under) => start_restored(&config, under, clock, entropy).await?,
+    };
     tracing::info!(web = %running.web, api = %running.api, admin = %running.admin, "ready");
     let ended = tokio::select! {
         _ = terminate.recv() => None,

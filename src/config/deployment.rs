@@ -16,10 +16,12 @@ use crate::access::Role;
 use crate::access_log::checkpoint::VerifierKey;
 use crate::clock::Clock;
 use crate::entropy::Entropy;
-use crate::gateway::{Gateway, LoadError, Parts, Staff, StartError};
+use crate::gateway::{Ended, Gateway, LoadError, Parts, Staff, StartError};
 use crate::keys::{Keyring, KeyringError, LogKey, NewKeyring, RootKey, RootKeyError, is_public_secret};
+use crate::ledger;
 use crate::ledger::audit::{Audit, audit};
-use crate::ledger::outside::{OutsideFolder, OutsideFolders};
+use crate::ledger::outside::{Outside, OutsideFolder, OutsideFolders};
+use crate::ledger::restored::{Held, held};
 use crate::party::{KeyAlgorithm, Party};
 use crate::policies::PolicySet;
 use crate::policy::Mistakes;
@@ -129,9 +131,63 @@ impl Config {
     /// Opens keys, policies, store and log.
     pub async fn open(&self, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Deployment, DeploymentError> {
         let keys = self.open_keys()?;
-        let (policies, secrets) = self.open_policies()?;
         let store = self.open_store()?;
-        let outside = Box::new(OutsideFolder::new(&self.checkpoints, keys.log().origin()));
+        // Under whatever name this gateway's log goes: an old store shows by each copy that this host keeps.
+        let own = keys.log().origin().to_owned();
+        let held = held(&store, &keys, &|origin| self.outside(origin)).await.map_err(StartError::from)?;
+        if let Some(behind) = held.into_iter().find(|held| held.is_behind() && held.origin != own) {
+            let (store, outside) = (behind.store, behind.outside.unwrap_or_default());
+            let place = self.outside(&behind.origin).place();
+            return Err(StartError::from(ledger::OpenError::RolledBack { store, outside, place }).into());
+        }
+        self.open_over(keys, store, None, clock, entropy).await
+    }
+
+    /// Opens a deployment whose store was restored from a backup, under a new log: the one act that does so.
+    ///
+    /// It may be repeated until it has succeeded, and changes nothing then.
+    pub async fn open_restored(
+        &self,
+        origin: &str,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Deployment, DeploymentError> {
+        if !self.logs()?.iter().any(|(known, ..)| known == origin) {
+            self.add_log(origin, clock.now(), &*entropy)?;
+        }
+        let under = Self { log_origin: origin.to_owned(), ..self.clone() };
+        let keys = under.open_keys()?;
+        let store = self.open_store()?;
+        let held = held(&store, &keys, &|origin| self.outside(origin)).await.map_err(StartError::from)?;
+        let ends = |held: &Held| held.origin != origin && (held.is_behind() || held.origin == self.log_origin);
+        let ended: Ended = held.into_iter().filter(ends).collect();
+        let deployment = under.open_over(keys, store, Some(&ended), clock.clone(), entropy).await?;
+        for held in ended {
+            // Nobody goes on writing it; and what its copies said beyond the store is kept beside them.
+            self.retire_log(&held.origin, clock.now())?;
+            if !held.is_behind() && held.outside.is_some() {
+                continue;
+            }
+            let set_aside = OutsideFolder::new(&self.checkpoints, &held.origin).replace(held.note.as_deref());
+            set_aside.map_err(|e| StartError::from(ledger::OpenError::Outside(e)))?;
+        }
+        Ok(deployment)
+    }
+
+    fn outside(&self, origin: &str) -> Box<dyn Outside> {
+        Box::new(OutsideFolder::new(&self.checkpoints, origin))
+    }
+
+    async fn open_over(
+        &self,
+        keys: Keyring,
+        store: Arc<dyn Store>,
+        ended: Option<&Ended>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Deployment, DeploymentError> {
+        let (policies, secrets) = self.open_policies()?;
+        let outside = self.outside(keys.log().origin());
         let role = |role| match role {
             StaffRole::Officer => Role::Officer,
             StaffRole::Operator => Role::Operator,
@@ -139,7 +195,7 @@ impl Config {
         let staff = self.staff.iter().map(|staff| Staff { login: staff.login.clone(), role: role(staff.role) });
         let issuer = self.issuer.clone();
         let parts = Parts { store, keys, policies, outside, clock, entropy, issuer, staff: staff.collect() };
-        Ok(Deployment { gateway: Gateway::open(parts).await?, secrets })
+        Ok(Deployment { gateway: Gateway::open_restored(parts, ended).await?, secrets })
     }
 
     /// Replays the log of a stopped deployment against its store.

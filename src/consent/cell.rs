@@ -73,6 +73,11 @@ fn instant(milliseconds: i64) -> Result<Timestamp, ConsentCellError> {
 }
 
 impl Consent {
+    /// Whether a restore of the store has ended it: it was made before consents count.
+    pub fn lapsed(&self, counts_from: Option<Timestamp>) -> bool {
+        counts_from.is_some_and(|from| self.made < from)
+    }
+
     /// The bytes to seal.
     pub fn encode(&self) -> Vec<u8> {
         let stored = Stored {

@@ -140,7 +140,7 @@ fn a_code_stands_for_one_party_and_scenario() {
 }
 
 fn verdict(presented: &Presented, consent: &Consent, answered: Option<i64>, at: i64) -> String {
-    match presented.with(consent, answered.map(after), after(at)) {
+    match presented.with(consent, answered.map(after), after(at), None) {
         Verdict::Grant(grant) => {
             assert_eq!(*grant.person(), consent.person);
             "Grant".to_owned()
@@ -211,7 +211,7 @@ fn a_cell_that_is_not_the_tokens_gives_no_grant() {
 #[test]
 fn what_is_spent() {
     let spent = |presented: &Presented, consent: &Consent, answered: Option<i64>| {
-        let verdict = presented.with(consent, answered.map(after), after(1));
+        let verdict = presented.with(consent, answered.map(after), after(1), None);
         let after = presented.spend(consent, &verdict);
         assert_eq!(after.asked, consent.asked + 1, "every call goes into the access pages");
         let rest = Consent { asked: consent.asked, uses_left: consent.uses_left, ..after.clone() };

@@ -186,8 +186,11 @@ impl Gateway {
     async fn ask_once(&self, asking: &Asking<'_>, presented: &Presented) -> Result<Option<Answer>, GatewayError> {
         let consent_place = Place::new(tables::CONSENT, presented.id().as_bytes());
         let missing = || GatewayError::Fault("a consent's cell is missing".into());
-        let consent_cell = self.get(&consent_place).await?.ok_or_else(missing)?;
-        let (key, consent) = self.vault.open_consent(presented, consent_cell.version, &consent_cell.value)?;
+        let consent_cell = self.get(&consent_place).await?;
+        let (key, consent) = match &consent_cell {
+            Some(cell) => self.vault.open_consent(presented, cell.version, &cell.value)?,
+            None => self.lost_consent(presented).ok_or_else(missing)?,
+        };
 
         let reply_place = self.reply_place(presented, asking.nonce);
         let page_place = self.page_place(presented.id(), consent.asked);
@@ -202,7 +205,7 @@ impl Gateway {
             Some(cell) => self.open_reply(&reply_place, cell)?,
             None => None,
         };
-        let verdict = presented.with(&consent, reply.as_ref().map(|reply| reply.at), asking.now);
+        let verdict = presented.with(&consent, reply.as_ref().map(|reply| reply.at), asking.now, self.consents_from);
         let cells = (person_cell, standing_cell, today_cell.as_ref());
         let cell = self.day_cell(asking, &verdict, &consent.person, &today_place, cells).await?;
         let decision = decide(cell, &asking.scenario.question, &asking.policies.city.cuts, asking.model);
@@ -229,9 +232,9 @@ impl Gateway {
         let mut change = Change::entry(commitment, body);
         let nonce = self.spend_nonce(asking.caller, &mut change);
         let after = presented.spend(&consent, &verdict);
-        let version = consent_cell.version + 1;
+        let version = next_version(consent_cell.as_ref());
         let value = self.vault.seal_consent(presented.id(), key, version, &after)?;
-        change.checks.push(unchanged(&consent_place, Some(&consent_cell)));
+        change.checks.push(unchanged(&consent_place, consent_cell.as_ref()));
         change.writes.push(Write::Put(consent_place, Cell { version, value }));
         self.add_today(&mut change, &verdict, cell, today_place, today_cell.is_some(), asking.day)?;
 

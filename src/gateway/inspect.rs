@@ -144,7 +144,7 @@ impl Gateway {
         keys: &PersonKeys,
     ) -> Result<Vec<EntryId>, GatewayError> {
         let mut places = Vec::new();
-        for ConsentView { id, consent } in self.consents_of(authority, keys).await? {
+        for ConsentView { id, consent, .. } in self.consents_of(authority, keys).await? {
             for first in (0..consent.asked).step_by(usize::try_from(PAGE_PLACES).unwrap_or(1)) {
                 let place = self.page_place(id, first);
                 if let Some(cell) = self.get(&place).await? {

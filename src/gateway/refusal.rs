@@ -54,6 +54,9 @@ pub enum Refusal {
     /// The consent is revoked, over or used up, so no code can be made for it.
     #[error("this consent is over; give a new one to make a code")]
     ConsentOver,
+    /// The store was restored today, and consents can be given again from this day on.
+    #[error("the gateway was restored from a backup; consents can be given again from {0} on")]
+    AfterRestore(jiff::civil::Date),
     /// The case has not been confirmed by another officer.
     #[error("the case is not open: another officer than the one who opened it must confirm it first")]
     CaseNotOpen,
@@ -87,6 +90,7 @@ impl Refusal {
             Self::UnknownParty(_) => "unknown-party",
             Self::NotFound => "not-found",
             Self::ConsentOver => "consent-over",
+            Self::AfterRestore(_) => "after-restore",
             Self::CaseNotOpen => "case-not-open",
             Self::CaseOwn => "case-own",
             Self::BadPage(_) => "bad-page",

@@ -145,7 +145,11 @@ pub(super) fn new_consent(made: &NewConsent) -> Value {
 
 /// One line of `GET /v1/me/consents`.
 pub(super) fn consent_view(view: &ConsentView) -> Value {
-    consent(view.id.to_text(), &view.consent)
+    let mut value = consent(view.id.to_text(), &view.consent);
+    if let (Some(from), Some(fields)) = (view.lapsed, value.as_object_mut()) {
+        fields.insert("lapsed_before".into(), json!(from));
+    }
+    value
 }
 
 fn consent(id: String, consent: &Consent) -> Value {

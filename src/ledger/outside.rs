@@ -38,6 +38,18 @@ impl OutsideFolder {
     }
 }
 
+impl OutsideFolder {
+    /// Sets what is kept aside, under names that say so, and keeps this note in its place.
+    pub fn replace(mut self, note: Option<&str>) -> std::io::Result<()> {
+        for file in self.files.iter().filter(|file| file.exists()) {
+            let mut aside = file.as_os_str().to_owned();
+            aside.push(".before-restore");
+            fs::rename(file, aside)?;
+        }
+        note.map_or(Ok(()), |note| self.keep(note))
+    }
+}
+
 impl Outside for OutsideFolder {
     fn kept(&self) -> std::io::Result<Vec<String>> {
         let mut notes = Vec::new();

@@ -42,7 +42,7 @@ pub enum OpenError {
     Unfinished,
     /// The store holds less than what was released.
     #[error(
-        "the store is older than the checkpoint kept outside it: {store} entries here, {outside} in {place}. The store was rolled back or emptied; restore the newest one"
+        "the store is older than the checkpoint kept outside it: {store} entries here, {outside} in {place}. The store was rolled back or emptied; restore the newest one. If this is the newest there is, `jadegate serve --restored-under NEW_ORIGIN` goes on from it under a new log, with every consent lapsed"
     )]
     RolledBack {
         /// Entries in the store.

@@ -53,6 +53,7 @@ pub(super) async fn list(
         let consent = &view.consent;
         let (name, stands) = match consent {
             _ if consent.revoked.is_some() => (w.state_revoked, false),
+            _ if consent.lapsed(state.gateway().consents_count_from()) => (w.state_restored, false),
             _ if now >= consent.ends => (w.state_ended, false),
             _ if consent.uses_left == 0 => (w.state_used_up, false),
             _ => (w.state_stands, true),

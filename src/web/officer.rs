@@ -30,7 +30,7 @@ const CHART_DAYS_MAX: i32 = 60;
 const COUNTS_MAX: usize = 500;
 
 /// What the filters offer.
-const ACTIONS: [LogAction; 12] = [
+const ACTIONS: [LogAction; 13] = [
     LogAction::Ask,
     LogAction::Refuse,
     LogAction::Report,
@@ -43,6 +43,7 @@ const ACTIONS: [LogAction; 12] = [
     LogAction::LookUp,
     LogAction::Policy,
     LogAction::Model,
+    LogAction::Restore,
 ];
 
 #[derive(Template)]

@@ -232,6 +232,7 @@ impl Lang {
             "look-up" => self.pick("按案件查询", "Look up"),
             "policy" => self.pick("载入规则", "Load policies"),
             "model" => self.pick("发布模型", "Publish a model"),
+            "restore" => self.pick("从备份恢复", "Restore from a backup"),
             other => other,
         }
     }
@@ -268,6 +269,10 @@ impl Lang {
             Refusal::ConsentOver => plain(
                 "这份同意已经结束，不能再生成码。需要的话，请重新给出同意。",
                 "This consent is over, so no code can be made. Give a new one if you want to.",
+            ),
+            Refusal::AfterRestore(_) => plain(
+                "系统今天刚从备份恢复，明天起可以重新给出同意。",
+                "The gateway was restored from a backup today. You can give your consent anew from tomorrow on.",
             ),
             Refusal::CaseNotOpen => {
                 plain("案件还没有由另一位工作人员确认。", "Another officer has not confirmed this case yet.")

@@ -167,6 +167,7 @@ words! {
     consents_new: "去出示", "Show something";
     state_stands: "有效", "Stands";
     state_revoked: "已收回", "Taken back";
+    state_restored: "系统从备份恢复后已失效，请重新同意", "Ended: the gateway was restored from a backup; give it anew";
     state_ended: "已到期", "Over";
     state_used_up: "次数已用完", "Used up";
     col_made: "给出", "Given";

@@ -4,4 +4,5 @@ mod commands;
 mod demo;
 mod logs;
 mod starts;
+mod store;
 mod verify;

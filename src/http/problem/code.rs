@@ -73,6 +73,7 @@ codes! {
     UNKNOWN_SCENARIO = "unknown-scenario", 403, "没有这个场景或不属于本机构", "There is no such scenario for this party", "`GET /v1/scenarios` lists who may ask what.";
     CONSENT_NOT_RECOGNISED = "consent-not-recognised", 403, "无法识别的授权", "The consent is not recognised", "Ask the person for a token or code that they made for this scenario and this party.";
     CONSENT_OVER = "consent-over", 409, "授权已结束", "The consent is over", "Give a new consent, and make the code for that one.";
+    AFTER_RESTORE = "after-restore", 503, "系统刚从备份恢复，明天起可以重新同意", "The gateway was restored from a backup", "Give the consent again from the next day on; earlier ones are over.";
     TOO_MANY_CODES = "too-many-codes", 429, "无效授权码过多", "Too many codes were wrong", "Wait as long as Retry-After says; tokens go on meanwhile.";
     // Consenting
     CONSENT_BEYOND_LIMITS = "consent-beyond-limits", 422, "授权超出场景限度", "The consent would go beyond what the scenario allows", "Stay within the scenario's `uses_max` and `days_max`.";

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{HeaderName, HeaderValue};
 use jadegate::cli::demo::city::City;
 use jadegate::cli::init::{self, Plan};
-use jadegate::cli::serve::{Running, start_gateway};
+use jadegate::cli::serve::{Running, start_gateway, start_restored};
 use jadegate::client::signing::Signer;
 use jadegate::client::{Client, Response, Tls};
 use jadegate::clock::{self, Clock, SystemClock};
@@ -109,6 +109,13 @@ impl Deployment {
         let running = start_gateway(&self.config, self.clock.clone(), Arc::new(SystemEntropy::new())).await;
         self.running = Some(running.map_err(|e| e.to_string())?);
         Ok(())
+    }
+
+    /// Goes on from a restored store, under a new log.
+    pub async fn start_restored(&mut self, under: &str) {
+        self.choose_ports();
+        let running = start_restored(&self.config, under, self.clock.clone(), Arc::new(SystemEntropy::new())).await;
+        self.running = Some(running.unwrap());
     }
 
     /// Finishes what is under way and ends.
