@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Date;
 
-use crate::code::{IndicatorCode, PartyId};
+use crate::code::{ByIndicator, IndicatorCode, PartyId};
 use crate::policy::{Document, Mistakes, Once, Source, Table, Value};
 use crate::prohibited::Prohibited;
 use crate::text::Bilingual;
@@ -104,7 +104,7 @@ pub struct Indicator {
 /// All indicators.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
-    indicators: BTreeMap<IndicatorCode, Indicator>,
+    indicators: ByIndicator<Indicator>,
     /// Codes that the file says, also of indicators that could not be read, so that one mistake is told once.
     said: BTreeSet<String>,
     broken: bool,
@@ -126,14 +126,16 @@ impl Catalogue {
         mistakes: &mut Mistakes,
     ) -> Self {
         let (mut read, mut codes, mut root) = (Self::default(), Once::default(), document.root());
+        let mut indicators = BTreeMap::new();
         read.broken = document.is_broken();
         for mut table in root.tables("indicator", true, mistakes) {
             if let Some(indicator) = indicator(&mut table, prohibited, published, &mut codes, mistakes) {
-                read.indicators.insert(indicator.code.clone(), indicator);
+                indicators.insert(indicator.code.clone(), indicator);
             }
             table.finish(mistakes);
         }
         root.finish(mistakes);
+        read.indicators = indicators.into();
         read.said = codes.all().map(str::to_owned).collect();
         read
     }

@@ -3,7 +3,11 @@
 //! They are chosen by people who write policies (and, for record ids, by providers), never secret,
 //! and short enough for a log entry. An id that breaks the form cannot be made.
 
+mod by_indicator;
+
 use std::fmt;
+
+pub use by_indicator::ByIndicator;
 
 use crate::text::is_bidi_control;
 

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use sha2::{Digest, Sha256};
 
 use crate::catalogue::Catalogue;
-use crate::code::{DimensionCode, GradeCode, IndicatorCode, ModelId};
+use crate::code::{ByIndicator, DimensionCode, GradeCode, IndicatorCode, ModelId};
 use crate::policy::{Document, Mistakes, Once, Source, Table, Value};
 use crate::text::{Bilingual, nearest};
 
@@ -38,7 +38,7 @@ pub struct Model {
     /// Dimensions.
     pub dimensions: BTreeMap<DimensionCode, Dimension>,
     /// What each indicator counts; one that is not here counts nothing.
-    pub rules: BTreeMap<IndicatorCode, Rule>,
+    pub rules: ByIndicator<Rule>,
     lowest: GradeCode,
 }
 
@@ -162,7 +162,7 @@ impl Model {
             ceiling,
             grades,
             dimensions,
-            rules,
+            rules: rules.into(),
             lowest,
         })
     }

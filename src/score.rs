@@ -74,7 +74,7 @@ impl std::fmt::Debug for Outcome {
 /// The outcome for `person` on the day `on`; `records` are this person's.
 pub fn evaluate(person: &Person, records: &[Held], catalogue: &Catalogue, model: &Model, on: Date) -> Outcome {
     match status(person, on) {
-        Status::Scored => scored(model, Tally::new(records, catalogue, model).on(on).score),
+        Status::Scored => scored(model, score(records, catalogue, model, on)),
         status => Outcome { status, score: None, grade: None },
     }
 }
@@ -132,13 +132,12 @@ pub fn next_change(person: &Person, records: &[Held], catalogue: &Catalogue, mod
     }
 }
 
-/// Full years from `since` to a later `on`.
+/// Full years from `since` to a later `on`, by the anniversaries of `add_years`.
 fn full_years(since: Date, on: Date) -> usize {
-    let mut years = on.year().saturating_sub(since.year());
-    if add_years(since, years) > on {
-        years -= 1;
-    }
-    usize::try_from(years).unwrap_or(0)
+    let years = on.year().saturating_sub(since.year());
+    let leap_day = since.month() == 2 && since.day() == 29 && !on.in_leap_year();
+    let anniversary = (since.month(), if leap_day { 28 } else { since.day() });
+    usize::try_from(if (on.month(), on.day()) < anniversary { years - 1 } else { years }).unwrap_or(0)
 }
 
 /// What a record gives, rounded toward zero.
@@ -171,16 +170,21 @@ fn period(held: &Held, indicator: &Indicator) -> Option<Period> {
     }
     let from = held.record.occurred_on;
     let years = |years: u16| add_years(from, i16::try_from(years).unwrap_or(i16::MAX));
-    let mut valid_until = held.record.valid_until.unwrap_or_else(|| years(indicator.valid_for_years));
-    if let Some(most) = indicator.valid_for_years_max {
-        valid_until = valid_until.min(years(most));
+    let most = indicator.valid_for_years_max;
+    let valid_until = match (held.record.valid_until, most) {
+        (Some(said), Some(most)) => said.min(years(most)),
+        (Some(said), None) => said,
+        (None, _) => years(indicator.valid_for_years.min(most.unwrap_or(u16::MAX))),
+    };
+    // Of several that fall on one day the first of `End` is told.
+    let mut ends = (valid_until, End::Ended);
+    if let Some(day) = indicator.counts_until {
+        ends = ends.min((day, End::IndicatorEnded));
     }
-    let ends = [
-        Some((valid_until, End::Ended)),
-        indicator.counts_until.map(|day| (day, End::IndicatorEnded)),
-        held.repair.map(|repair| (repair.out_from(), End::Repaired)),
-    ];
-    let (until, end) = ends.into_iter().flatten().min()?;
+    if let Some(repair) = held.repair {
+        ends = ends.min((repair.out_from(), End::Repaired));
+    }
+    let (until, end) = ends;
     Some(Period { from, until, end })
 }
 
@@ -198,7 +202,9 @@ impl Item {
     }
 
     fn hundredths(&self, rule: &Rule, on: Date) -> i64 {
-        hundredths(rule, self.quantity, full_years(self.period.from, on))
+        // One weight holds at every age.
+        let years = if rule.weight_by_year.len() > 1 { full_years(self.period.from, on) } else { 0 };
+        hundredths(rule, self.quantity, years)
     }
 }
 
@@ -233,33 +239,75 @@ struct GroupSum {
 
 impl Group<'_> {
     fn on(&self, on: Date) -> GroupSum {
-        let mut found = GroupSum::default();
-        // The one that counts so far, by what decides: the day (for `latest`), then the distance from zero. Records
-        // that are equal in both give the same points, so which of them is chosen changes no score.
-        let mut best: Option<(Date, u64)> = None;
-        for item in self.items.iter().filter(|item| item.counts(on)) {
-            let points = item.hundredths(self.rule, on);
-            found.records += 1;
-            let rank = match self.rule.count {
-                Count::All => {
-                    found.sum = found.sum.saturating_add(points);
-                    continue;
-                }
-                Count::Highest => (Date::MIN, points.unsigned_abs()),
-                Count::Latest => (item.period.from, points.unsigned_abs()),
-            };
-            if best.is_none_or(|best| rank > best) {
-                best = Some(rank);
-                found.sum = points;
-                found.chosen = Some(item.index);
+        let mut sum = Adding::new(self.rule);
+        self.items.iter().for_each(|item| sum.add(item, on));
+        sum.found()
+    }
+}
+
+/// Adds up the records of one indicator on a day, in any order.
+struct Adding<'a> {
+    rule: &'a Rule,
+    found: GroupSum,
+    /// What the one that counts so far was chosen by: the day (for `latest`), then the distance from zero. Records that
+    /// are equal in both give the same points, so which of them is chosen changes no score.
+    best: Option<(Date, u64)>,
+}
+
+impl<'a> Adding<'a> {
+    fn new(rule: &'a Rule) -> Self {
+        Self { rule, found: GroupSum::default(), best: None }
+    }
+
+    fn add(&mut self, item: &Item, on: Date) {
+        if !item.counts(on) {
+            return;
+        }
+        let points = item.hundredths(self.rule, on);
+        self.found.records += 1;
+        let rank = match self.rule.count {
+            Count::All => {
+                self.found.sum = self.found.sum.saturating_add(points);
+                return;
+            }
+            Count::Highest => (Date::MIN, points.unsigned_abs()),
+            Count::Latest => (item.period.from, points.unsigned_abs()),
+        };
+        if self.best.is_none_or(|best| rank > best) {
+            self.best = Some(rank);
+            self.found.sum = points;
+            self.found.chosen = Some(item.index);
+        }
+    }
+
+    fn found(mut self) -> GroupSum {
+        self.found.held = match self.rule.cap {
+            Some(cap) => hold(self.found.sum, cap, cap),
+            None => self.found.sum,
+        };
+        self.found
+    }
+}
+
+/// The score on one day: the sums of a `Tally` without its lists.
+fn score(records: &[Held], catalogue: &Catalogue, model: &Model, on: Date) -> i64 {
+    let mut adding: Vec<(usize, Adding<'_>)> = Vec::with_capacity(records.len().min(model.rules.len()));
+    for (index, held) in records.iter().enumerate() {
+        let code = held.record.indicator.as_str();
+        let Some((place, rule)) = model.rules.find(code) else { continue };
+        let Some(period) = catalogue.get(code).and_then(|indicator| period(held, indicator)) else { continue };
+        let item = Item { index, period, quantity: held.record.quantity };
+        match adding.iter_mut().find(|(seen, _)| *seen == place) {
+            Some((_, sum)) => sum.add(&item, on),
+            None => {
+                let mut sum = Adding::new(rule);
+                sum.add(&item, on);
+                adding.push((place, sum));
             }
         }
-        found.held = match self.rule.cap {
-            Some(cap) => hold(found.sum, cap, cap),
-            None => found.sum,
-        };
-        found
     }
+    let found = adding.into_iter().map(|(_, sum)| (sum.rule, sum.found()));
+    Sums::of(model, found).score
 }
 
 /// Held within minus `loss` and plus `gain` points.
@@ -270,13 +318,46 @@ fn hold(sum: i64, loss: i64, gain: i64) -> i64 {
 /// What the whole comes to on a day.
 #[derive(Debug, Clone, Default)]
 struct Sums<'a> {
-    /// By dimension: the sum before it is held.
-    dimensions: BTreeMap<&'a DimensionCode, i64>,
+    /// By dimension, those that have any: the sum before it is held.
+    dimensions: Vec<(&'a DimensionCode, i64)>,
     /// `base` and all dimensions as held, in hundredths.
     total: i64,
     /// The smallest `limits_score_to` of the records that count.
     limit: Option<i64>,
     score: i64,
+}
+
+impl<'a> Sums<'a> {
+    /// What the indicators come to together.
+    fn of(model: &Model, groups: impl Iterator<Item = (&'a Rule, GroupSum)>) -> Self {
+        let mut sums = Self::default();
+        for (rule, found) in groups.filter(|(_, found)| found.records > 0) {
+            match sums.dimensions.iter_mut().find(|(code, _)| **code == rule.dimension) {
+                Some((_, sum)) => *sum = sum.saturating_add(found.held),
+                None => sums.dimensions.push((&rule.dimension, found.held)),
+            }
+            if let Some(limit) = rule.limits_score_to {
+                sums.limit = Some(sums.limit.map_or(limit, |least| least.min(limit)));
+            }
+        }
+        sums.total = model.base.saturating_mul(100);
+        for (code, sum) in &sums.dimensions {
+            sums.total = sums.total.saturating_add(held(model, code, *sum));
+        }
+        let score = sums.total.div_euclid(100).min(model.ceiling).max(model.floor);
+        sums.score = sums.limit.map_or(score, |limit| score.min(limit));
+        sums
+    }
+
+    /// The sum of one dimension.
+    fn dimension(&self, code: &DimensionCode) -> i64 {
+        self.dimensions.iter().find(|(seen, _)| *seen == code).map_or(0, |(_, sum)| *sum)
+    }
+}
+
+/// A dimension's sum within its limits; a model names no dimension that it does not have.
+fn held(model: &Model, code: &DimensionCode, sum: i64) -> i64 {
+    model.dimensions.get(code).map_or(0, |dimension| hold(sum, dimension.max_loss, dimension.max_gain))
 }
 
 /// A person's records, sorted for adding up on any day.
@@ -301,30 +382,7 @@ impl<'a> Tally<'a> {
     }
 
     fn on(&self, on: Date) -> Sums<'a> {
-        let mut sums = Sums::default();
-        for group in &self.groups {
-            let found = group.on(on);
-            if found.records == 0 {
-                continue;
-            }
-            let dimension = sums.dimensions.entry(&group.rule.dimension).or_default();
-            *dimension = dimension.saturating_add(found.held);
-            if let Some(limit) = group.rule.limits_score_to {
-                sums.limit = Some(sums.limit.map_or(limit, |least| least.min(limit)));
-            }
-        }
-        sums.total = self.model.base.saturating_mul(100);
-        for (code, sum) in &sums.dimensions {
-            sums.total = sums.total.saturating_add(self.held(code, *sum));
-        }
-        let score = sums.total.div_euclid(100).min(self.model.ceiling).max(self.model.floor);
-        sums.score = sums.limit.map_or(score, |limit| score.min(limit));
-        sums
-    }
-
-    /// A dimension's sum within its limits; a model names no dimension that it does not have.
-    fn held(&self, code: &DimensionCode, sum: i64) -> i64 {
-        self.model.dimensions.get(code).map_or(0, |dimension| hold(sum, dimension.max_loss, dimension.max_gain))
+        Sums::of(self.model, self.groups.iter().map(|group| (group.rule, group.on(on))))
     }
 
     /// The grade follows from the score, so a differing score is all there is to look for.

@@ -280,8 +280,8 @@ fn dimensions(tally: &Tally, sums: &Sums, on: Date) -> Vec<DimensionSum> {
         .collect()
     };
     let dimension = |(code, dimension): (&DimensionCode, &crate::model::Dimension)| {
-        let sum = sums.dimensions.get(code).copied().unwrap_or(0);
-        let counted = tally.held(code, sum);
+        let sum = sums.dimension(code);
+        let counted = super::held(tally.model, code, sum);
         DimensionSum {
             code: code.clone(),
             sum,

@@ -407,3 +407,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn full_years_are_counted_by_the_anniversaries_of_add_years() {
+    for since in [date(2020, 2, 29), date(2019, 2, 28), date(2019, 3, 1), date(2019, 12, 31), date(2020, 1, 1)] {
+        for day in 0..1_600 {
+            let on = since.checked_add(day.days()).unwrap();
+            let years = (1..).take_while(|years| add_years(since, *years) <= on).count();
+            assert_eq!(full_years(since, on), years, "{since} {on}");
+        }
+    }
+}
