@@ -33,6 +33,10 @@ use nightly::figure;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+/// As `src/main.rs` has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const TODAY: Date = date(2026, 11, 25);
 const RECORDS: usize = 20;
 /// As many as the nearer caches hold with their records: a person is scored just after their records were parsed.
