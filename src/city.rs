@@ -35,6 +35,8 @@ pub struct Limits {
     pub calls_per_second: u32,
     /// Calls at once, of one party, before that holds.
     pub calls_burst: u32,
+    /// Calls worked on at once, on each side: answers, and people's.
+    pub calls_at_once: usize,
     /// Connections open at once, on each listener.
     pub connections: u32,
     /// Refused authentications a second, from one address.
@@ -110,6 +112,7 @@ fn limits(mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<Limits> {
         |name, least: i64, most: i64| table.need(name, mistakes).and_then(|v| v.whole(least..=most, mistakes));
     let calls_per_second = limit("calls_per_second", 1, 100_000);
     let calls_burst = limit("calls_burst", 1, 1_000_000);
+    let calls_at_once = limit("calls_at_once", 1, 100_000);
     let connections = limit("connections", 1, 100_000);
     let refused_per_second = limit("refused_per_second", 1, 10_000);
     let body_bytes_max = limit("body_bytes_max", 16 * 1_024, 64 * 1_024 * 1_024);
@@ -122,6 +125,7 @@ fn limits(mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<Limits> {
     Some(Limits {
         calls_per_second: calls_per_second?.try_into().ok()?,
         calls_burst: calls_burst?.try_into().ok()?,
+        calls_at_once: calls_at_once?.try_into().ok()?,
         connections: connections?.try_into().ok()?,
         refused_per_second: refused_per_second?.try_into().ok()?,
         body_bytes_max: body_bytes_max?.try_into().ok()?,

@@ -3,11 +3,12 @@
 //! It is the only place that knows HTTP. A handler reads a call, makes one call of the gateway and
 //! writes the answer; what every call needs is here, so that no handler can forget it: who called
 //! and when its last byte came ([`listener`]), whether the signature fits ([`signature`]), how much
-//! is too much ([`limit`], [`body`]), how a refusal looks ([`problem`]), when an answer may leave
+//! is too much ([`limit`], [`body`], [`admission`]), how a refusal looks ([`problem`]), when an answer may leave
 //! ([`floor`]) and what is counted ([`figures`]).
 //!
 //! It does not know the store. Nothing here writes a path, a query, a header or a body to a log.
 
+pub mod admission;
 mod answers;
 pub mod app;
 pub mod body;

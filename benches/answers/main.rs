@@ -134,6 +134,7 @@ async fn measure() {
         deployment::rewrite(&dir.join("policies/city.toml"), |text| {
             text.replace("calls_per_second = 400", "calls_per_second = 100000")
                 .replace("calls_burst = 800", "calls_burst = 200000")
+                .replace("calls_at_once = 256", "calls_at_once = 4096")
         });
     })
     .await;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -14,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::backup::BackupSocket;
 use crate::entropy::Entropy;
+use crate::http::admission;
 use crate::http::app::App;
 use crate::http::figures::Figures;
 use crate::http::layers::{Numbers, quiet_panics, surround};
@@ -149,6 +151,7 @@ async fn start(
     let (shutdown, is_shut) = watch::channel(false);
     let state = WebState { app: app.clone(), demo: config.demo, examples, entropy: entropy.clone() };
     let pages = crate::web::routes(state).merge(routes::web(app.clone()));
+    let pages = pages.layer(from_fn_with_state(app.clone(), admission::bounded));
     let routers = [
         ("web", web, None, pages.merge(health::routes(is_ready.clone()))),
         ("api", api, Some(tls), routes::api(app.clone()).merge(health::routes(is_ready.clone()))),

@@ -35,6 +35,10 @@ pub(super) async fn answers(
         Ok(policies) => policies,
         Err(error) => return app.problem(error).into_response(),
     };
+    let places = policies.city.limits.calls_at_once;
+    if let Err(problem) = app.places.open(places) {
+        return problem.into_response();
+    }
     let (parts, body) = request.into_parts();
     let identified = match app.identify(&policies, &peer, &parts) {
         Ok(identified) => identified,
@@ -43,7 +47,10 @@ pub(super) async fn answers(
     let read = body::read(&parts.headers, body, policies.city.limits.call_bytes_max).await;
     let arrival = peer.arrival.last_byte();
     let answered = match read.and_then(|bytes| Ok((app.with_body(&peer, identified, &bytes)?, bytes))) {
-        Ok((caller, bytes)) => answer(&app, &caller, &parts.headers, &bytes).await,
+        Ok((caller, bytes)) => match app.places.take(places) {
+            Ok(_place) => answer(&app, &caller, &parts.headers, &bytes).await,
+            Err(problem) => Err(problem),
+        },
         Err(problem) => Err(problem),
     };
     let json = HeaderValue::from_static("application/json");

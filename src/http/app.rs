@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::admission::Places;
 use super::body::Room;
 use super::caller::Directory;
 use super::layers::Numbers;
@@ -38,6 +39,10 @@ pub struct App {
     pub web_base: BaseAddress,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Places for answers that are worked on.
+    pub(super) places: Places,
+    /// Places for calls of people.
+    pub(super) web_places: Places,
     /// Memory for feeds under way, all together.
     pub(super) room: Room,
     shares: Mutex<HashMap<PartyId, Room>>,
@@ -64,6 +69,8 @@ impl App {
             api_base,
             web_base,
             clock,
+            places: Places::default(),
+            web_places: Places::default(),
             room,
             shares: Mutex::default(),
             secrets,
