@@ -44,6 +44,18 @@ async fn a_second_request_behind_a_doubtful_length_gets_no_answer() {
         "transfer-encoding: gzip, chunked",
         "content-length: 4\r\ncontent-length: 5",
         "content-length: +4",
+        "content-length: 0x4",
+        "content-length: 4, 5",
+        "content-length: 4\0",
+        "content-length : 4",
+        "content-length: 4\r\n transfer-encoding: chunked",
+        "transfer-encoding : chunked",
+        "transfer-encoding:\r\n chunked",
+        "transfer-encoding: xchunked",
+        "transfer-encoding: identity",
+        "transfer-encoding: chunked, identity",
+        "transfer-encoding: chunked\r\ntransfer-encoding: identity",
+        "x: y\ntransfer-encoding: chunked\ncontent-length: 4",
     ];
     for framing in framings {
         for side in ["web", "api"] {
@@ -203,4 +215,44 @@ async fn bad_calls_are_limited_by_the_socket_and_hold_up_nobody_else() {
     assert_eq!(codes[0], "signature-wrong");
     assert!(limited > 20, "only {limited} of 200 were limited");
     assert!(codes.iter().all(|code| code == "too-many-requests" || code == "signature-wrong"));
+}
+
+/// The surplus is refused at once and says when to come again; what is taken is answered, and afterwards all is as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_surplus_of_an_overload_is_refused_and_the_rest_is_answered() {
+    let mut city = Deployment::bent(|dir| {
+        rewrite(&dir.join("policies/city.toml"), |text| text.replace("calls_at_once = 256", "calls_at_once = 2"));
+    })
+    .await;
+    city.populate(1).await;
+    let mut me = city.person(0).await;
+    let mut askers = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let (mut party, token) = (city.party(LIBRARY), token(&mut me, LIBRARY).await);
+        askers.spawn(async move {
+            let mut answers = Vec::new();
+            for _ in 0..5 {
+                answers.push(super::answers::ask(&mut party, &token).await);
+            }
+            answers
+        });
+    }
+    let (mut taken, mut refused) = (0, 0);
+    for answer in askers.join_all().await.iter().flatten() {
+        if outcome(answer) == (200, "met".to_owned()) {
+            taken += 1;
+        } else {
+            assert_eq!(problem(answer, &[]), (503, "overloaded".to_owned()));
+            assert_eq!(answer.headers["retry-after"], "1");
+            assert!(!answer.headers.contains_key("connection"), "a new handshake would cost more than the answer");
+            refused += 1;
+        }
+    }
+    crate::support::nightly::figure(
+        "overload, 2 at once, 200 calls by 40",
+        format_args!("{taken} met, {refused} refused"),
+    );
+    assert!(taken > 0 && refused > 0, "{taken} taken, {refused} refused");
+    let token = token(&mut me, LIBRARY).await;
+    assert_eq!(outcome(&super::answers::ask(&mut city.party(LIBRARY), &token).await), (200, "met".to_owned()));
 }
