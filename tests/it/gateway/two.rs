@@ -2,7 +2,8 @@
 //! by another. Two that name one log by mistake never make two histories: one of them stops.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use jadegate::access_log::checkpoint::VerifierKey;
 use jadegate::access_log::proof::Proof;
@@ -10,8 +11,10 @@ use jadegate::access_log::{Hash, empty_root, leaf_hash, node_hash};
 use jadegate::clock::{Clock, ManualClock};
 use jadegate::gateway::{AskRequest, ConsentRequest, EntryId, Gateway, LogFilter, LogLine, Refusal};
 use jadegate::ledger::audit::{Audit, audit};
+use jadegate::store::{Batch, Cell, CommitError, Place, Store, StoreError, Table};
 use jadegate::tables;
 use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::support::world::{
@@ -127,6 +130,65 @@ async fn one_person_asked_through_all_at_once_has_one_cell_a_day() {
         );
     }
     each_log_verifies(&gateways[0]).await;
+    assert_eq!(audited(&world, &kept).await.findings, []);
+}
+
+/// A store in which the first commit of a day's row is held up until the test says so.
+struct Held {
+    store: Arc<dyn Store>,
+    reached: Mutex<Option<oneshot::Sender<()>>>,
+    go: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+#[async_trait::async_trait]
+impl Store for Held {
+    async fn get(&self, place: &Place) -> Result<Option<Cell>, StoreError> {
+        self.store.get(place).await
+    }
+
+    async fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Cell)>, StoreError> {
+        self.store.scan(table, from, to, limit).await
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<(), CommitError> {
+        if batch.writes.iter().any(|write| write.place().table == tables::TODAY) {
+            let (reached, go) = (self.reached.lock().unwrap().take(), self.go.lock().unwrap().take());
+            if let (Some(reached), Some(go)) = (reached, go) {
+                reached.send(()).unwrap();
+                go.await.unwrap();
+            }
+        }
+        self.store.commit(batch).await
+    }
+}
+
+/// INVARIANT (one answer a day): a gateway that has read, decided and signed "met" must decide anew when another one has
+/// fixed the day's cell before it could commit.
+#[tokio::test]
+async fn who_decided_before_another_fixed_the_days_cell_decides_anew() {
+    let (world, gateways, kept) = World::of_three().await;
+    let login = world.good(1).await;
+    let mine = world.consent(&login, "yx-bike", BIKE, 9).await;
+    let other = world.consent(&login, "yx-bike", BIKE, 9).await;
+    let [_, second, _] = gateways;
+    drop(second);
+    let ((reached, is_reached), (go, gone)) = (oneshot::channel(), oneshot::channel());
+    let store = world.store.inner().clone();
+    let held = Held { store, reached: Mutex::new(Some(reached)), go: Mutex::new(Some(gone)) };
+    let slow = world.beside_over(Arc::new(held), 2, &kept[0]).await;
+    let (asking, token) = (slow.clone(), mine.token.clone());
+    let answer = tokio::spawn(async move { is_met(&ask(&asking, &token, "held-up").await) });
+    is_reached.await.unwrap();
+    world.make_defaulter(1).await;
+    assert!(!is_met(&ask(&world.gateway, &other.token, "before-it").await));
+    go.send(()).unwrap();
+    assert!(!answer.await.unwrap(), "two cells on one day");
     assert_eq!(audited(&world, &kept).await.findings, []);
 }
 
@@ -315,10 +377,13 @@ async fn of_two_gateways_that_write_one_log_one_stops_and_says_so() {
     }
     let answered = calls.join_all().await.into_iter().filter(|answered| *answered).count();
     let first = world.gateway.clone();
-    let reason = tokio::select! {
-        reason = first.stopped() => reason,
-        reason = other.stopped() => reason,
+    let stopped = async {
+        tokio::select! {
+            reason = first.stopped() => reason,
+            reason = other.stopped() => reason,
+        }
     };
+    let reason = tokio::time::timeout(Duration::from_secs(60), stopped).await.expect("one of them stops");
     assert!(reason.contains("another process writes the log yuxi.example/log"), "{reason}");
     drop((first, other));
     world.reopen().await.unwrap();
@@ -394,6 +459,11 @@ async fn what_one_gateway_loads_holds_at_all() {
     assert_eq!(refusal(asked(fresh, "from-an-old-folder").await), Refusal::UnknownScenario);
     assert_eq!(refusal(asked(&gateways[0], "and-nobody-is-taken-back").await), Refusal::UnknownScenario);
 
+    world.next_day();
+    for gateway in &gateways {
+        assert_eq!(refusal(asked(gateway, "nor-on-the-next-day").await), Refusal::UnknownScenario);
+    }
+
     let more = policies_with("scenarios.toml", &[(both, r#"parties = ["yx-bike", "yx-ebike", "yx-bus"]"#)]);
     gateways[0].load_policies(more).await.unwrap();
     let may = async |gateway: &Gateway| {
@@ -468,7 +538,7 @@ async fn around_midnight_each_day_has_one_cell_whatever_the_clocks_say() {
         assert_eq!((is_met(&yesterday), day(&yesterday).as_str()), (true, "2026-11-25"), "that day's cell holds");
         assert!(!is_met(&ask(&fast, &consent.token, &format!("fast-{turn}")).await), "the new day's is lower");
     }
-    slow_clock.advance(std::time::Duration::from_secs(10));
+    slow_clock.advance(Duration::from_secs(10));
     assert!(!is_met(&ask(&slow, &consent.token, "slow-after").await));
     assert!(slow.look(&login, BIKE).await.unwrap().fixed, "by the gateway that was there first");
     each_log_verifies(&slow).await;

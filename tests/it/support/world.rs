@@ -270,6 +270,13 @@ impl World {
         open(&self.store, keyring_for(log), set, ISSUER, outside, clock, &entropy).await.unwrap()
     }
 
+    /// The same as [`Self::beside`], over a store that stands before the world's.
+    pub async fn beside_over(&self, store: Arc<dyn Store>, log: u16, outside: &Kept) -> Arc<Gateway> {
+        let (set, entropy) = (PolicySet::parse(shipped()).unwrap(), Arc::new(Seeded::new(2_000 + u64::from(log))));
+        let store = Arc::new(FaultyStore::new(store));
+        open(&store, keyring_for(log), set, ISSUER, outside, &self.clock, &entropy).await.unwrap()
+    }
+
     async fn of_keys(keys: Keyring, policies: PolicySet, seed: u64, issuer: &str) -> Result<Self, StartError> {
         let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
