@@ -86,6 +86,17 @@ impl Authority for Report {
     }
 }
 
+/// A rotation of keys. It is no [`Authority`]: the vault wraps a person's keys anew for it, and opens nothing.
+#[derive(Debug)]
+pub struct KeyRotation(());
+
+impl KeyRotation {
+    /// Made where people's keys are wrapped anew, and nowhere else (`tests/it/tidy.rs` looks).
+    pub(crate) fn begun() -> Self {
+        Self(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

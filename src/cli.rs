@@ -23,6 +23,7 @@ pub mod log_keys;
 pub mod log_verify;
 pub mod pki;
 pub mod policy_check;
+pub mod rotate;
 pub mod serve;
 pub mod store;
 pub mod verify;
@@ -41,12 +42,14 @@ enum Command {
     Demo(DemoArgs),
     /// Makes a deployment in an empty folder: keys, certificates, policies, jadegate.toml
     Init(InitArgs),
-    /// Runs a deployment; SIGHUP reads the policies again, SIGTERM finishes what is under way and stops
+    /// Runs a deployment; SIGHUP reads policies and keys again, SIGTERM finishes what is under way and stops
     Serve(ServeArgs),
     /// Scores plain files, with no store: the same engine as the gateway's
     Evaluate(evaluate::Args),
     /// Replays the log of a stopped deployment against its store, and names what was rolled back, deleted or moved
     Audit(audit::Args),
+    /// Makes new working, consent and signing keys, on a stopped deployment or under a running gateway
+    Rotate(rotate::Args),
     /// Backs a store up, restores it, and looks at its health
     #[command(subcommand, name = "store")]
     Backup(store::Command),
@@ -200,6 +203,11 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Serve(args) => {
             log_to_stderr("info");
             on_runtime(serve::run(args, std::sync::Arc::new(clock), std::sync::Arc::new(entropy)))
+        }
+        Command::Rotate(args) => {
+            on_runtime(
+                async move { rotate::run(&args, std::sync::Arc::new(clock), std::sync::Arc::new(entropy)).await },
+            )
         }
         Command::Audit(args) => on_runtime(async move { audit::run(&args).await }),
         Command::Backup(command) => on_runtime(async move { store::run(command, &clock, &entropy).await }),

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 pub mod backup;
 pub mod deployment;
 mod reading;
+pub mod rotate;
 
 pub use reading::ConfigError;
 

@@ -16,6 +16,7 @@ mod refusal;
 mod report;
 mod restored;
 mod review;
+mod rotate;
 mod sessions;
 mod upload;
 
@@ -28,9 +29,11 @@ pub use restored::Ended;
 
 pub use crate::ledger::EntryId;
 pub use review::{CaseRequest, LogFilter, LogLine, Summary, SummaryRow};
+pub use rotate::TakeKeysError;
 pub use sessions::{SESSION_SECONDS, Staff, Who};
 pub use upload::{Intake, RejectedLine};
 
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, RwLock};
 
 use jiff::{Timestamp, civil::Date};
@@ -39,11 +42,12 @@ use tokio::io::AsyncWrite;
 use crate::access::{Action, Condition, Role};
 use crate::access_log::Hash;
 use crate::access_log::entry::{Body, LogAction, Subject};
+use crate::attestation::jwks::{Jwk, Jwks};
 use crate::clock::{Clock, Steady};
 use crate::code::{PartyId, RuleId};
 use crate::disclosure::Standing;
 use crate::entropy::{self, Entropy};
-use crate::keys::Keyring;
+use crate::keys::{Keyring, SigningKey};
 use crate::ledger::backup::{ExportError, Exported, export};
 use crate::ledger::outside::Outside;
 use crate::ledger::{Change, Ledger, LogReader, Logs, OpenError, Receipt, RecordError};
@@ -145,6 +149,10 @@ pub struct Gateway {
     consent_lanes: lanes::Lanes,
     /// By person, for reports and the register.
     person_lanes: lanes::Lanes,
+    /// The working key by which, or by a newer, everybody's keys are known to be wrapped.
+    wrapped: AtomicU32,
+    /// When the keys in use were taken, in seconds of the monotonic clock.
+    keys_taken: AtomicU64,
 }
 
 impl Gateway {
@@ -162,6 +170,7 @@ impl Gateway {
         let decoy = Standing { outcome, day, next_change: Some(day), rules: [0; 32] };
         let vault = Arc::new(Vault::new(keys.clone(), entropy.clone(), &decoy)?);
         let ledger = Ledger::open(store.clone(), keys, entropy.clone(), outside, now).await?;
+        let keys_taken = AtomicU64::new(clock.monotonic().as_secs());
         let in_force = publish::InForce::first(policies, day);
         let mut gateway = Self {
             store,
@@ -177,6 +186,8 @@ impl Gateway {
             loading: tokio::sync::Mutex::default(),
             consent_lanes: lanes::Lanes::new(),
             person_lanes: lanes::Lanes::new(),
+            wrapped: AtomicU32::new(0),
+            keys_taken,
         };
         // First of all: an entry before it would be of a log that does not say what it is.
         gateway.consents_from = gateway.after_restore(ended).await?;
@@ -200,8 +211,17 @@ impl Gateway {
     }
 
     /// The keys that verify attestations.
-    pub fn keys(&self) -> &Keyring {
+    pub fn keys(&self) -> Arc<Keyring> {
         self.vault.keys()
+    }
+
+    /// The public keys that verify attestations now: a key stands here before it signs.
+    pub fn jwks(&self) -> Jwks {
+        let key = |key: &SigningKey| {
+            let (x, y) = key.public();
+            Jwk { kid: key.kid().to_owned(), x, y }
+        };
+        Jwks(self.keys().signing_published(self.clock.now()).map(key).collect())
     }
 
     /// Resolves when the ledger has stopped for good: the process must end.
@@ -212,7 +232,7 @@ impl Gateway {
     /// Writes a backup of the store as the newest checkpoint leaves it, while calls go on.
     pub async fn export_store(&self, out: &mut (impl AsyncWrite + Unpin + Send)) -> Result<Exported, ExportError> {
         let at = (self.clock.now(), &*self.entropy);
-        export(&self.store, self.keys(), Some(&self.ledger), at, out, &mut |_| {}).await
+        export(&self.store, &self.keys(), Some(&self.ledger), at, out, &mut |_| {}).await
     }
 
     /// Ends the ledger and lets go of the store.

@@ -7,7 +7,7 @@
 
 mod keyring;
 
-pub use keyring::{Keyring, KeyringError, NewKeyring};
+pub use keyring::{JWKS_SECONDS, Keyring, KeyringError, NewKeyring, Rotated, Rotation};
 
 use std::fmt;
 
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(RootKey::parse(text, false).unwrap_err(), RootKeyError::Public("keys-example"));
         let root = RootKey::parse(text, true).unwrap();
         let keyring = Keyring::open(include_str!("../keys-example/keyring.json"), &root).unwrap();
-        assert!(keyring.signing_all().count() == 1 && keyring.working_newest().is_some());
+        assert!(keyring.signing_all().count() == 1 && keyring.working(1).is_some());
         for secret in [
             include_str!("../keys-example/parties/yx-bike-1.hmac"),
             include_str!("../keys-example/parties/yx-bus-1.hmac"),

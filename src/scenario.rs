@@ -13,9 +13,9 @@ use crate::text::Bilingual;
 /// The most uses that a consent may allow.
 const USES_MAX: i64 = 10_000;
 /// The most days that a consent may last.
-const DAYS_MAX: i64 = 1_830;
+pub const DAYS_MAX: i64 = 1_830;
 /// The most minutes that an attestation holds: a day.
-const ANSWER_MINUTES_MAX: i64 = 1_440;
+pub const ANSWER_MINUTES_MAX: i64 = 1_440;
 
 /// A use of the score.
 #[derive(Debug, Clone, PartialEq, Eq)]

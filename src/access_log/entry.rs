@@ -42,9 +42,11 @@ pub enum LogAction {
     Model,
     /// The log was begun over a store restored from a backup: earlier consents are lapsed.
     Restore,
+    /// People's keys were wrapped by a new working key.
+    Rotate,
 }
 
-const ACTIONS: [(LogAction, &str); 13] = [
+const ACTIONS: [(LogAction, &str); 14] = [
     (LogAction::Ask, "ask"),
     (LogAction::Refuse, "refuse"),
     (LogAction::Report, "report"),
@@ -58,6 +60,7 @@ const ACTIONS: [(LogAction, &str); 13] = [
     (LogAction::Policy, "policy"),
     (LogAction::Model, "model"),
     (LogAction::Restore, "restore"),
+    (LogAction::Rotate, "rotate"),
 ];
 
 impl LogAction {

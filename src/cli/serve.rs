@@ -32,6 +32,8 @@ const WORK_MAX: Duration = Duration::from_secs(60);
 
 /// How often a gateway looks whether another one has loaded policies; each call that rests on them looks too.
 const FOLLOW: Duration = Duration::from_secs(1);
+/// For how many times its own length each step of wrapping people's keys anew lets others work.
+const WRAPPING_REST: u32 = 4;
 
 /// A gateway that listens: where, and how it is stopped.
 pub struct Running {
@@ -77,6 +79,9 @@ struct Serving {
     limits: Vec<watch::Sender<ListenerLimits>>,
     listeners: Vec<JoinHandle<()>>,
     backups: Option<JoinHandle<()>>,
+    wrapping: JoinHandle<()>,
+    /// The keyring's file as it was when the gateway opened.
+    keyring: Option<(u64, i64, i64)>,
 }
 
 /// Opens the deployment and listens; returns when the listeners are bound and the gateway is ready.
@@ -132,6 +137,7 @@ async fn start(
     let (web_at, api_at, admin_at) = (address(&web)?, address(&api)?, address(&admin)?);
     let hangup = signal(SignalKind::hangup()).map_err(Failure::of)?;
 
+    let keyring = config.keyring_stamp();
     let deployment = match restored_under {
         None => config.open(clock.clone(), entropy.clone()).await,
         Some(origin) => config.open_restored(origin, clock.clone(), entropy.clone()).await,
@@ -172,7 +178,11 @@ async fn start(
             None
         }
     };
-    let serving = Serving { config: config.clone(), app, ready: ready.clone(), shutdown, limits, listeners, backups };
+    let wrapper = app.gateway.clone();
+    let wrapping = tokio::spawn(async move { wrapper.keep_wrapped(WRAPPING_REST).await });
+    let config = config.clone();
+    let ready_of = ready.clone();
+    let serving = Serving { config, keyring, app, ready: ready_of, shutdown, limits, listeners, backups, wrapping };
     let ended = tokio::spawn(serving.run(stopped, hangup));
     Ok(Running { web: web_at, api: api_at, admin: admin_at, stop, ended, ready })
 }
@@ -181,15 +191,26 @@ impl Serving {
     async fn run(self, mut stopped: oneshot::Receiver<()>, mut hangup: Signal) -> Result<(), String> {
         let gateway = self.app.gateway.clone();
         let (mut followed, mut told) = (tokio::time::interval(FOLLOW), String::new());
+        let mut keyring = self.keyring;
         followed.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let failed = loop {
             tokio::select! {
                 _ = &mut stopped => break None,
                 reason = gateway.stopped() => break Some(reason),
-                _ = hangup.recv() => self.reload().await,
-                _ = followed.tick() => self.follow(&mut told).await,
+                _ = hangup.recv() => {
+                    keyring = None;
+                    self.reload().await;
+                    self.follow_keys(&mut keyring);
+                }
+                _ = followed.tick() => {
+                    self.follow(&mut told).await;
+                    self.follow_keys(&mut keyring);
+                }
             }
         };
+        self.wrapping.abort();
+        // A batch of it is whole or not there at all.
+        self.wrapping.await.ok();
         if let Some(backups) = self.backups {
             backups.abort();
             // It may be in the middle of one, which whoever wanted it learns.
@@ -230,6 +251,27 @@ impl Serving {
         self.app.set_secrets(secrets);
         self.apply_limits();
         tracing::info!(digest, "the policies were loaded");
+    }
+
+    /// Takes a keyring over that lies in the key folder since the last look.
+    fn follow_keys(&self, seen: &mut Option<(u64, i64, i64)>) {
+        let stamp = self.config.keyring_stamp();
+        if stamp == *seen {
+            return;
+        }
+        *seen = stamp;
+        let keys = match self.config.open_keys() {
+            Ok(keys) => keys,
+            Err(error) => {
+                tracing::error!(%error, "the keyring was not taken over; the old keys hold");
+                return;
+            }
+        };
+        match self.app.gateway.take_keys(keys) {
+            Ok(true) => tracing::info!("the new keys were taken over"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the keyring was not taken over; the old keys hold"),
+        }
     }
 
     /// Takes over what another gateway loaded; says a failure once.

@@ -119,6 +119,12 @@ pub enum DeploymentError {
     Start(#[from] StartError),
 }
 
+impl DeploymentError {
+    pub(super) fn file(path: &Path, error: &std::io::Error) -> Self {
+        Self::File { path: path.to_owned(), why: error.to_string() }
+    }
+}
+
 /// A deployment that is open.
 pub struct Deployment {
     /// The use cases over it.
@@ -231,7 +237,7 @@ impl Config {
     }
 
     /// The root key, and the keyring's text with its path.
-    fn read_keyring(&self) -> Result<(RootKey, String, PathBuf), DeploymentError> {
+    pub(super) fn read_keyring(&self) -> Result<(RootKey, String, PathBuf), DeploymentError> {
         let path = self.keys.join(ROOT_KEY_FILE);
         let text = Zeroizing::new(read_secret(&path)?);
         let root = RootKey::parse(&text, self.demo).map_err(|source| DeploymentError::Root { path, source })?;
@@ -240,7 +246,15 @@ impl Config {
         Ok((root, text, path))
     }
 
-    pub(super) fn open_keys(&self) -> Result<Keyring, DeploymentError> {
+    /// What tells one keyring file from the next without reading it.
+    pub fn keyring_stamp(&self) -> Option<(u64, i64, i64)> {
+        use std::os::unix::fs::MetadataExt as _;
+        let file = fs::metadata(self.keys.join(KEYRING_FILE)).ok()?;
+        Some((file.ino(), file.mtime(), file.mtime_nsec()))
+    }
+
+    /// The keyring as its file holds it now.
+    pub fn open_keys(&self) -> Result<Keyring, DeploymentError> {
         let (root, text, path) = self.read_keyring()?;
         let keys =
             Keyring::open(&text, &root).map_err(|source| DeploymentError::Keyring { path: path.clone(), source })?;
@@ -279,7 +293,7 @@ impl Config {
     ) -> Result<(), DeploymentError> {
         let (root, text, path) = self.read_keyring()?;
         let changed = change(&text, &root).map_err(|source| DeploymentError::Keyring { path: path.clone(), source })?;
-        replace_secret(&path, changed.as_bytes())
+        replace_secret(&path, changed.as_bytes(), &mut |_| Ok(()))
     }
 
     fn party_secrets<'a>(&self, parties: impl Iterator<Item = &'a Party>) -> Result<PartySecrets, DeploymentError> {
@@ -300,18 +314,33 @@ impl Config {
 }
 
 /// Puts a secret in the place of another, whole or not at all.
-fn replace_secret(path: &Path, content: &[u8]) -> Result<(), DeploymentError> {
+pub(super) fn replace_secret(
+    path: &Path,
+    content: &[u8],
+    before: &mut dyn FnMut(&'static str) -> std::io::Result<()>,
+) -> Result<(), DeploymentError> {
     use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
     let failed = |e: std::io::Error| DeploymentError::File { path: path.to_owned(), why: e.to_string() };
     let new = path.with_extension("new");
     // What an interrupted attempt left there is of no use to anybody.
     fs::remove_file(&new)
         .or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
         .map_err(failed)?;
+    before("create").map_err(failed)?;
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(failed)?;
+    // Whoever runs the gateway goes on reading it, whoever runs this command.
+    let (owner, own) = (fs::metadata(path).map_err(failed)?, file.metadata().map_err(failed)?);
+    if (owner.uid(), owner.gid()) != (own.uid(), own.gid()) {
+        std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid())).map_err(failed)?;
+    }
+    before("write").map_err(failed)?;
+    file.write_all(content).map_err(failed)?;
+    before("sync").map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    before("rename").map_err(failed)?;
     fs::rename(&new, path).map_err(failed)?;
+    before("sync the folder").map_err(failed)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }

@@ -326,7 +326,8 @@ impl Gateway {
             met: decision.claim,
             model: asking.model.name(),
         };
-        let key = self.keys().signing(asking.now).ok_or_else(|| GatewayError::Fault("no signing key".into()))?;
+        let keys = self.keys();
+        let key = keys.signing(asking.now).ok_or_else(|| GatewayError::Fault("no signing key".into()))?;
         let input = attestation::signing_input(key.kid(), &claims);
         if met {
             let compact = attestation::compact(&input, &key.sign(input.as_bytes())?);
@@ -334,7 +335,7 @@ impl Gateway {
         }
         let mut random = vec![0; input.len()];
         self.entropy.fill(&mut random)?;
-        let signature = self.keys().decoy().sign(&random)?;
+        let signature = keys.decoy().sign(&random)?;
         let mut compact = attestation::compact(&input, &signature).into_bytes();
         self.entropy.fill(&mut compact)?;
         Ok(Statement { met, compact })

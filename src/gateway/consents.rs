@@ -122,7 +122,7 @@ impl Gateway {
         rule: &RuleId,
     ) -> Result<Option<NewConsent>, GatewayError> {
         let id = ConsentId::generate(&*self.entropy)?;
-        let key = self.vault.consent_key()?;
+        let key = self.vault.consent_key(consent.made)?;
         let token = Token::make(id, key, &*self.vault, &consent.party, &consent.scenario)
             .ok_or_else(|| GatewayError::Fault("no key for a token".into()))?;
         let mut change = Change::entry(self.random()?, entry_of(id, consent, consent.made, rule, LogAction::Consent));
@@ -162,7 +162,8 @@ impl Gateway {
         let mut views = Vec::new();
         for (_, _, ids) in self.mine(keys).await? {
             for id in ids {
-                let opened = self.open_consent(authority, id).await?;
+                // Of a consent whose keys were destroyed, long after its end, nothing is left to show.
+                let Some(opened) = self.find_consent(authority, id).await? else { continue };
                 let lapsed = self.consents_from.filter(|_| opened.consent.lapsed(self.consents_from));
                 views.push(ConsentView { id, consent: opened.consent, lapsed });
             }
@@ -247,10 +248,16 @@ impl Gateway {
 
     /// Opens a consent for its own person; somebody else's is as one that never was.
     async fn open_consent(&self, authority: &dyn Authority, id: ConsentId) -> Result<Opened, GatewayError> {
+        Ok(self.find_consent(authority, id).await?.ok_or(Refusal::NotFound)?)
+    }
+
+    /// The same; none where the consent's keys were destroyed.
+    async fn find_consent(&self, authority: &dyn Authority, id: ConsentId) -> Result<Option<Opened>, GatewayError> {
         let place = Place::new(tables::CONSENT, id.as_bytes());
         let cell = self.get(&place).await?.ok_or(Refusal::NotFound)?;
         match self.vault.open_consent_of(authority, id, cell.version, &cell.value) {
-            Ok((key, consent)) => Ok(Opened { place, cell, key, consent }),
+            Ok((key, consent)) => Ok(Some(Opened { place, cell, key, consent })),
+            Err(VaultError::Over) => Ok(None),
             Err(VaultError::NotReached) => Err(Refusal::NotFound.into()),
             Err(error) => Err(error.into()),
         }

@@ -122,7 +122,9 @@ impl Gateway {
         if dossier.person_changed {
             let entry = dossier.person.as_ref().map(write_person).unwrap_or_default();
             let version = next_version(dossier.person_cell.as_ref());
-            let value = self.vault.seal_person(keys, version, &entry)?;
+            let value = self.vault.seal_person(keys, version, &entry, self.clock.now())?;
+            // A rotation writes this cell too.
+            change.checks.push(unchanged(&person, dossier.person_cell.as_ref()));
             change.writes.push(Write::Put(person, Cell { version, value }));
         }
         for chunk in dossier.chunks.iter().filter(|chunk| chunk.changed) {

@@ -414,7 +414,8 @@ impl Gateway {
     /// INVARIANT (one withheld): an answer has one size, so the largest of each scenario must fit it.
     fn check_answers(&self, set: &PolicySet, now: Timestamp) -> Result<(), LoadError> {
         // A repeat may carry a proof from any log.
-        let origins = self.keys().logs().iter().map(|log| log.origin());
+        let keys = self.keys();
+        let origins = keys.logs().iter().map(|log| log.origin());
         let origin = origins.max_by_key(|origin| origin.len()).unwrap_or_default();
         let note = format!("{origin}\n{}\n{}\n\n— {origin} {}\n", u64::MAX, "A".repeat(44), "A".repeat(92));
         let (path, extra) = (vec![[0; 32]; LOG_LEVELS], vec![0; crate::access_log::ENTRY_BYTES]);

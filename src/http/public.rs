@@ -12,7 +12,6 @@ use super::extract::{Segment, Segments};
 use super::problem::{Problem, code};
 use super::wire;
 use crate::access_log::tile::TileRequest;
-use crate::attestation::jwks::{Jwk, Jwks};
 use crate::keys::FIRST_LOG;
 use crate::ledger::LogReader;
 
@@ -103,12 +102,7 @@ pub(super) async fn named_tile(State(app): State<Arc<App>>, Segments(name, path)
 
 /// `GET /.well-known/jwks.json`.
 pub(super) async fn jwks(State(app): State<Arc<App>>) -> Response {
-    let key = |key: &crate::keys::SigningKey| {
-        let (x, y) = key.public();
-        Jwk { kid: key.kid().to_owned(), x, y }
-    };
-    let keys = Jwks(app.gateway.keys().signing_all().map(key).collect());
-    (headers("application/jwk-set+json", SHORT), keys.to_json().to_string()).into_response()
+    (headers("application/jwk-set+json", SHORT), app.gateway.jwks().to_json().to_string()).into_response()
 }
 
 /// `GET /v1/scenarios`.

@@ -1,5 +1,9 @@
 //! The working keys, wrapped by the root key in `keyring.json`.
 
+mod rotation;
+
+pub use rotation::{JWKS_SECONDS, Rotated, Rotation};
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -52,6 +56,9 @@ pub enum KeyringError {
     /// The origin cannot name a further log.
     #[error("{0:?} cannot name a further log: {1}")]
     Origin(String, &'static str),
+    /// The keys of the last rotation are not in use yet.
+    #[error("a rotation is under way: its keys are used from {0}; rotate again after that")]
+    UnderWay(Timestamp),
     /// A key is there, but cannot be used.
     #[error(transparent)]
     Unusable(#[from] SigningKeyError),
@@ -142,8 +149,8 @@ pub struct NewKeyring {
 /// All working keys of a deployment, opened.
 #[derive(Debug)]
 pub struct Keyring {
-    working: BTreeMap<u32, SecretKey>,
-    consent: BTreeMap<u32, ConsentKey>,
+    working: BTreeMap<u32, (Timestamp, SecretKey)>,
+    consent: BTreeMap<u32, (Timestamp, ConsentKey)>,
     signing: Vec<(Timestamp, SigningKey)>,
     decoy: SigningKey,
     pseudonym: MacKey,
@@ -247,11 +254,12 @@ impl Keyring {
                 .map(SecretKey::new)
                 .map_err(|_| KeyringError::Form(format!("the {} key has another length than 32 bytes", key.r#use)))?;
             match key.r#use.as_str() {
-                WORKING => drop(working.insert(key.version, secret)),
+                WORKING => drop(working.insert(key.version, (key.from, secret))),
                 CONSENT => {
                     let master = MacKey::new(&secret);
                     let part = |label| MacKey::new(&master.derive(label, &[]));
-                    consent.insert(key.version, ConsentKey { mac: part("consent mac"), seal: part("consent seal") });
+                    let made = ConsentKey { mac: part("consent mac"), seal: part("consent seal") };
+                    consent.insert(key.version, (key.from, made));
                 }
                 PSEUDONYM | INDEX => drop(single.insert(key.r#use.clone(), secret)),
                 LOG_SIGNING | LOG_SEAL => drop(log_keys.insert((key.version, key.r#use.clone()), secret)),
@@ -346,20 +354,62 @@ impl Keyring {
         &self.decoy
     }
 
-    pub(crate) fn working(&self, version: u32) -> Option<&SecretKey> {
-        self.working.get(&version)
+    /// The keys that a verifier must know at this instant: from before they sign until their last attestation ended.
+    pub fn signing_published(&self, now: Timestamp) -> impl Iterator<Item = &SigningKey> {
+        let successors = self.signing.iter().skip(1).map(|(from, _)| Some(*from)).chain([None]);
+        let stands = move |successor: Option<Timestamp>| successor.is_none_or(|s| rotation::attestations_end(s) > now);
+        self.signing.iter().zip(successors).filter(move |(_, next)| stands(*next)).map(|((_, key), _)| key)
     }
 
-    pub(crate) fn working_newest(&self) -> Option<(u32, &SecretKey)> {
-        self.working.last_key_value().map(|(version, key)| (*version, key))
+    /// Whether both keyrings find the same cells and write the same log: only what rotates may differ.
+    pub fn same_deployment(&self, other: &Self) -> bool {
+        let same = |a: &MacKey, b: &MacKey| a.verify("same deployment", &[], &b.mac("same deployment", &[]));
+        let known = |log: &Arc<LogKey>| other.logs.iter().any(|theirs| theirs.public() == log.public());
+        same(&self.pseudonym, &other.pseudonym) && same(&self.index, &other.index) && self.logs.iter().all(known)
+    }
+
+    /// The newest versions: working, consent, and how many signing keys there are.
+    pub fn newest(&self) -> (u32, u32, Option<Timestamp>) {
+        let version = |last: Option<&u32>| last.copied().unwrap_or_default();
+        let signing = self.signing.last().map(|(from, _)| *from);
+        (version(self.working.keys().last()), version(self.consent.keys().last()), signing)
+    }
+
+    /// From when the newest working key and the newest signing key are used.
+    pub fn newest_from(&self) -> (Timestamp, Timestamp) {
+        let working = self.working.last_key_value().map(|(_, (from, _))| *from);
+        let signing = self.signing.last().map(|(from, _)| *from);
+        (working.unwrap_or(Timestamp::MIN), signing.unwrap_or(Timestamp::MIN))
+    }
+
+    /// The versions of the working keys that are held.
+    pub fn working_versions(&self) -> impl Iterator<Item = u32> {
+        self.working.keys().copied()
+    }
+
+    pub(crate) fn working(&self, version: u32) -> Option<&SecretKey> {
+        self.working.get(&version).map(|(_, key)| key)
+    }
+
+    /// The working key that wraps people's keys at this instant.
+    pub(crate) fn working_at(&self, now: Timestamp) -> Option<(u32, &SecretKey)> {
+        let started = self.working.iter().rev().find(|(_, (from, _))| *from <= now);
+        started.or(self.working.first_key_value()).map(|(version, (_, key))| (*version, key))
     }
 
     pub(crate) fn consent(&self, version: u32) -> Option<&ConsentKey> {
-        self.consent.get(&version)
+        self.consent.get(&version).map(|(_, key)| key)
     }
 
-    pub(crate) fn consent_newest(&self) -> Option<(u32, &ConsentKey)> {
-        self.consent.last_key_value().map(|(version, key)| (*version, key))
+    /// The keys that consents made at this instant get.
+    pub(crate) fn consent_at(&self, now: Timestamp) -> Option<(u32, &ConsentKey)> {
+        let started = self.consent.iter().rev().find(|(_, (from, _))| *from <= now);
+        started.or(self.consent.first_key_value()).map(|(version, (_, key))| (*version, key))
+    }
+
+    /// Whether consents of this version ended so long ago that their keys were destroyed.
+    pub(crate) fn consent_is_over(&self, version: u32) -> bool {
+        self.consent.first_key_value().is_some_and(|(first, _)| version < *first)
     }
 }
 

@@ -30,7 +30,7 @@ const CHART_DAYS_MAX: i32 = 60;
 const COUNTS_MAX: usize = 500;
 
 /// What the filters offer.
-const ACTIONS: [LogAction; 13] = [
+const ACTIONS: [LogAction; 14] = [
     LogAction::Ask,
     LogAction::Refuse,
     LogAction::Report,
@@ -44,6 +44,7 @@ const ACTIONS: [LogAction; 13] = [
     LogAction::Policy,
     LogAction::Model,
     LogAction::Restore,
+    LogAction::Rotate,
 ];
 
 #[derive(Template)]

@@ -233,6 +233,7 @@ impl Lang {
             "policy" => self.pick("载入规则", "Load policies"),
             "model" => self.pick("发布模型", "Publish a model"),
             "restore" => self.pick("从备份恢复", "Restore from a backup"),
+            "rotate" => self.pick("更换密钥", "Rotate keys"),
             other => other,
         }
     }

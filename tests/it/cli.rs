@@ -3,6 +3,7 @@
 mod commands;
 mod demo;
 mod logs;
+mod rotate;
 mod starts;
 mod store;
 mod verify;

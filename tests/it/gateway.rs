@@ -16,5 +16,6 @@ mod outside;
 mod publish;
 mod report;
 mod review;
+mod rotate;
 mod two;
 mod walk;

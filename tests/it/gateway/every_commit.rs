@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::support::nightly;
 use crate::support::world::{
-    Kept, World, caller, keyring, lines, number, officer, policies_with, record_line, register_line,
+    Kept, World, caller, keyring, lines, number, officer, policies_with, record_line, register_line, rotated_keyring,
 };
 
 const BIKE: &str = "bike-deposit";
@@ -118,7 +118,7 @@ fn another_set() -> PolicySet {
     policies_with("scenarios.toml", &[(r#"parties = ["yx-bike", "yx-ebike"]"#, r#"parties = ["yx-bike"]"#)])
 }
 
-const CASES: [Case; 19] = [
+const CASES: [Case; 20] = [
     Case { name: "ask by token", kind: Kind::Once, call: |w, s| Box::pin(async { asked(w, &s.consent.token).await }) },
     Case { name: "ask by code", kind: Kind::Once, call: |w, s| Box::pin(async { asked(w, &s.code).await }) },
     Case {
@@ -251,6 +251,17 @@ const CASES: [Case; 19] = [
         },
     },
     Case {
+        name: "wrap people's keys by a new working key",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async {
+                w.gateway.take_keys(rotated_keyring()).unwrap();
+                while told(w.gateway.rewrap(0).await, same)?.0 != "0" {}
+                Some(same(w.gateway.wrapped_from()))
+            })
+        },
+    },
+    Case {
         name: "what only reads",
         kind: Kind::Once,
         call: |w, s| {
@@ -272,8 +283,9 @@ const CASES: [Case; 19] = [
     },
 ];
 
-/// Opening is the two starts among the cases, by way of the world; closing commits nothing that is new.
-const ELSEWHERE: [&str; 2] = ["open", "close"];
+/// Opening is the two starts among the cases, by way of the world; closing commits nothing that is new; keeping keys
+/// wrapped is `rewrap` again and again.
+const ELSEWHERE: [&str; 3] = ["open", "close", "keep_wrapped"];
 
 async fn prepared(case: &Case) -> (World, Setting) {
     let (mut world, setting) = setting().await;

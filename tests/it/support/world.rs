@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use jadegate::access::Role;
-use jadegate::attestation::jwks::{Jwk, Jwks};
+use jadegate::attestation::jwks::Jwks;
 use jadegate::authority::Login;
 use jadegate::clock::{Clock, ManualClock};
 use jadegate::code::PartyId;
@@ -16,13 +16,14 @@ use jadegate::gateway::{
     AskRequest, Caller, ConsentRequest, Gateway, GatewayError, Intake, LogFilter, NewConsent, Parts, Refusal,
     SignatureNonce, Staff, StartError, Who,
 };
-use jadegate::keys::{Keyring, NewKeyring, RootKey};
+use jadegate::keys::{Keyring, NewKeyring, RootKey, Rotated, Rotation};
 use jadegate::ledger::outside::{Outside, OutsideMemory};
 use jadegate::policies::{PolicySet, shipped};
 use jadegate::store::faulty::FaultyStore;
 use jadegate::store::memory::MemoryStore;
 use jadegate::store::{Cell, KEYS_END, Place, Store, Table};
 use jadegate::tables;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -56,9 +57,38 @@ impl Entropy for Seeded {
 
 /// The keyring of all worlds: making one takes a while.
 pub fn keyring() -> Keyring {
+    Keyring::open(&first_keys().keyring, &root_key()).unwrap()
+}
+
+fn first_keys() -> &'static NewKeyring {
     static KEYS: OnceLock<NewKeyring> = OnceLock::new();
-    let new = KEYS.get_or_init(fresh_keys);
-    Keyring::open(&new.keyring, &RootKey::parse(&new.root, true).unwrap()).unwrap()
+    KEYS.get_or_init(fresh_keys)
+}
+
+pub fn root_key() -> RootKey {
+    RootKey::parse(&first_keys().root, true).unwrap()
+}
+
+/// What the worlds' keyring is rotated from.
+pub fn keyring_text() -> &'static str {
+    &first_keys().keyring
+}
+
+/// A rotation at this time: working and consent keys are used at once, the signing key after `lead` seconds.
+pub fn rotate(text: &str, now: Timestamp, lead: i64, wrapped_from: u32) -> Rotated {
+    let signing_from = now + jiff::SignedDuration::from_secs(lead);
+    let rotation = Rotation { now, from: now, signing_from, wrapped_from };
+    NewKeyring::rotate(text, &root_key(), &rotation, &SystemEntropy::new()).unwrap()
+}
+
+/// The worlds' keyring after one rotation at [`NOW`].
+pub fn rotated_text() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| rotate(keyring_text(), NOW.parse().unwrap(), 600, 1).text)
+}
+
+pub fn rotated_keyring() -> Keyring {
+    Keyring::open(rotated_text(), &root_key()).unwrap()
 }
 
 /// The same keys for a deployment of three gateways, for the one that writes the log of this number.
@@ -433,11 +463,7 @@ impl World {
 
     /// The keys that verify attestations.
     pub fn jwks(&self) -> Jwks {
-        let jwk = |key: &jadegate::keys::SigningKey| {
-            let (x, y) = key.public();
-            Jwk { kid: key.kid().to_owned(), x, y }
-        };
-        Jwks(self.gateway.keys().signing_all().map(jwk).collect())
+        self.gateway.jwks()
     }
 
     pub fn log_size(&self) -> u64 {

@@ -1,0 +1,308 @@
+//! Keys change under load: no call fails, old attestations verify until their end, and no sealed data is rewritten.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use jadegate::attestation::jwks::Jwks;
+use jadegate::attestation::{self, AttestationError, Expected};
+use jadegate::clock::Clock;
+use jadegate::gateway::{Refusal, TakeKeysError};
+use jadegate::keys::{JWKS_SECONDS, Keyring, NewKeyring, RootKey};
+use jadegate::ledger::audit::audit;
+use jadegate::store::faulty::Fault;
+use jadegate::tables;
+
+use crate::support::nightly;
+use crate::support::world::{
+    World, caller, fresh_keys, is_fault, keyring_text, lines, record_line, refusal, register_line, root_key, rotate,
+    rotated_keyring, rotated_text,
+};
+
+const BIKE: &str = "bike-deposit";
+/// The bytes of a person's cell that are the wrapped keys; the register's entry follows.
+const WRAPPED_BYTES: usize = 161;
+
+fn opened(text: &str) -> Keyring {
+    Keyring::open(text, &root_key()).unwrap()
+}
+
+fn verifies(world: &World, token: &str, jwks: &Jwks) -> Result<(), AttestationError> {
+    let expected = Expected { aud: Some("yx-bike"), nonce: None, now: world.clock.now(), leeway_s: 0 };
+    attestation::verify(token, jwks, &expected).map(drop)
+}
+
+/// By which working key each person's keys are wrapped, as the cells say.
+async fn wrapped_by(world: &World) -> BTreeMap<u8, usize> {
+    let mut found = BTreeMap::new();
+    for (_, cell) in world.cells(tables::PERSON).await {
+        *found.entry(cell.value[4]).or_default() += 1;
+    }
+    found
+}
+
+async fn nothing_is_found(world: &World) {
+    let audited = audit(world.store.inner(), &rotated_keyring(), &world.outside, &mut |_| {}).await.unwrap();
+    assert_eq!(audited.findings, []);
+}
+
+/// JW-4: a verifier that keeps the public keys as long as it may is never surprised, before or after.
+#[tokio::test]
+async fn attestations_verify_over_a_rotation_with_any_key_set_that_may_be_kept() {
+    let world = World::new().await;
+    let login = world.good(1).await;
+    let consent = world.consent(&login, "yx-bike", BIKE, 5).await;
+    let ask = async || world.ask("yx-bike", BIKE, &consent.token).await.attestation.unwrap();
+    let (kept, before) = (world.jwks(), ask().await);
+    assert_eq!(kept.0.len(), 1);
+
+    let lead = JWKS_SECONDS + 60;
+    let rotated = rotate(keyring_text(), world.clock.now(), lead, 1);
+    assert!(world.gateway.take_keys(opened(&rotated.text)).unwrap());
+    // At once after the rotation, and until the copy is too old to be kept.
+    let at_once = ask().await;
+    assert_eq!(verifies(&world, &at_once, &kept), Ok(()));
+    let fetched = world.jwks();
+    assert!(fetched.get(&rotated.kid).is_some(), "it stands in the set before it signs");
+    world.advance(JWKS_SECONDS.try_into().unwrap());
+    assert_eq!(verifies(&world, &ask().await, &kept), Ok(()));
+
+    // The new key signs: a set fetched since the rotation has it, an older one says what to do.
+    world.advance(60);
+    let after = ask().await;
+    assert_eq!(verifies(&world, &after, &fetched), Ok(()));
+    let unknown = verifies(&world, &after, &kept).unwrap_err();
+    assert!(matches!(&unknown, AttestationError::UnknownKey { kid } if *kid == rotated.kid), "{unknown:?}");
+    assert!(unknown.to_string().contains("fetch /.well-known/jwks.json again"), "{unknown}");
+
+    // One from before verifies with the new set until its own end, and no key stays beyond the last of its attestations.
+    for old in [&before, &at_once] {
+        assert_eq!(verifies(&world, old, &world.jwks()), Ok(()));
+    }
+    world.advance(86_400 + 600);
+    let last = world.jwks();
+    assert_eq!(last.0.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(), [rotated.kid.as_str()]);
+    assert!(verifies(&world, &before, &fetched).is_err_and(|e| !matches!(e, AttestationError::UnknownKey { .. })));
+}
+
+/// Asks, codes, consents, reports and registrations go on while keys are taken and everybody's keys are wrapped anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_fails_while_keys_rotate() {
+    let world = Arc::new(World::new().await);
+    let first_set = world.jwks();
+    world.register(100..400).await;
+    let mut people = Vec::new();
+    for n in 1..5 {
+        let login = world.good(n).await;
+        let consent = world.consent(&login, "yx-bike", BIKE, 300).await;
+        people.push((n, login, consent));
+    }
+    let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut tasks = Vec::new();
+    for (n, login, consent) in people {
+        let (world, stop, calls) = (world.clone(), stop.clone(), calls.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut attestations = Vec::new();
+            while !stop.load(Ordering::SeqCst) && attestations.len() < 250 {
+                attestations.push(world.ask("yx-bike", BIKE, &consent.token).await.attestation.unwrap());
+                let code = world.code(&login, &consent).await;
+                attestations.push(world.ask("yx-bike", BIKE, &code).await.attestation.unwrap());
+                let fresh = world.consent(&login, "yx-bike", BIKE, 1).await;
+                attestations.push(world.ask("yx-bike", BIKE, &fresh.token).await.attestation.unwrap());
+                world.gateway.revoke(&login, &fresh.id.to_text()).await.unwrap();
+                let id = world.fresh("r");
+                world.report("yx-health", &[record_line("yx-health", "blood-donation", &id, n, Some(1))]).await;
+                let mut line = register_line(n);
+                line["resident"] = true.into();
+                let enrolled = world.gateway.enrol(&caller("yx-public-security"), &lines(&[line])).await.unwrap();
+                assert_eq!(enrolled.rejected, []);
+                calls.fetch_add(1, Ordering::SeqCst);
+            }
+            attestations
+        }));
+    }
+    let reached = async |count: usize| {
+        while calls.load(Ordering::SeqCst) < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    reached(4).await;
+    let rotated = rotate(keyring_text(), world.clock.now(), 600, 1);
+    world.gateway.take_keys(opened(&rotated.text)).unwrap();
+    let mut moved = 0;
+    loop {
+        match world.gateway.rewrap(0).await.unwrap() {
+            0 => break,
+            people => moved += people,
+        }
+    }
+    let second_set = world.jwks();
+    assert!(moved >= 304, "{moved}");
+    reached(calls.load(Ordering::SeqCst) + 4).await;
+    stop.store(true, Ordering::SeqCst);
+    let mut attestations = 0;
+    for task in tasks {
+        for token in task.await.unwrap() {
+            assert_eq!(verifies(&world, &token, &first_set), Ok(()), "within the lead the first set is enough");
+            assert_eq!(verifies(&world, &token, &second_set), Ok(()));
+            attestations += 1;
+        }
+    }
+    assert_eq!(wrapped_by(&world).await, BTreeMap::from([(2, 304)]));
+    assert_eq!(world.gateway.wrapped_from(), 2);
+    let audited = audit(world.store.inner(), &opened(&rotated.text), &world.outside, &mut |_| {}).await.unwrap();
+    assert_eq!(audited.findings, []);
+    nightly::figure("rotation under load", format_args!("0 calls failed, {attestations} attestations verify twice"));
+}
+
+#[tokio::test]
+async fn a_rotation_wraps_keys_anew_and_leaves_what_they_seal_as_it_was() {
+    let mut world = World::new().await;
+    world.register(1..260).await;
+    world.make_good(1).await;
+    let login = world.login(1).await;
+    let consent = world.consent(&login, "yx-bike", BIKE, 5).await;
+    let sealed = [tables::DOSSIER, tables::STANDING, tables::MINE, tables::CONSENT, tables::ORIGIN];
+    let mut before = Vec::new();
+    for table in sealed {
+        before.push(world.cells(table).await);
+    }
+    let people = world.cells(tables::PERSON).await;
+    let entries = world.log_size();
+    world.gateway.take_keys(rotated_keyring()).unwrap();
+    assert_eq!(world.gateway.rewrap(0).await.unwrap(), 259);
+    assert_eq!(world.actions_since(entries).await, ["rotate"; 3]);
+    for (table, before) in sealed.into_iter().zip(before) {
+        assert!(world.cells(table).await == before, "{table:?} was rewritten");
+    }
+    for ((place, was), (_, is)) in people.iter().zip(world.cells(tables::PERSON).await) {
+        assert_eq!(is.version, was.version + 1);
+        assert_ne!(is.value[..WRAPPED_BYTES], was.value[..WRAPPED_BYTES]);
+        assert!(is.value[WRAPPED_BYTES..] == was.value[WRAPPED_BYTES..], "the entry of {place:?} was rewritten");
+    }
+    assert_eq!(wrapped_by(&world).await, BTreeMap::from([(2, 259)]));
+    nothing_is_found(&world).await;
+    // Nothing needs the old key: a gateway without it serves everybody.
+    let gone = rotate(rotated_text(), world.clock.now() + jiff::SignedDuration::from_hours(48), 600, 2);
+    assert!(gone.destroyed.contains(&("working".into(), 1)), "{:?}", gone.destroyed);
+    world
+        .reopen_with(jadegate::policies::PolicySet::parse(jadegate::policies::shipped()).unwrap(), opened(&gone.text))
+        .await
+        .unwrap();
+    assert!(world.asked("yx-bike", BIKE, &consent.token).await);
+    assert_eq!(world.score(&world.login(1).await).await, Some(650));
+    // A second pass moves an entry that was sealed two versions ago, and it still opens.
+    world.advance(48 * 3600);
+    while world.gateway.rewrap(0).await.unwrap() > 0 {}
+    assert_eq!(world.gateway.export(&world.login(1).await).await.unwrap().records.len(), 1);
+    world.register(1..3).await;
+}
+
+/// An older entry beside newer keys is as good as a cell rolled back: it does not open.
+#[tokio::test]
+async fn an_older_entry_does_not_open_beside_newer_keys() {
+    let world = World::new().await;
+    let login = world.good(1).await;
+    let older = world.cells(tables::PERSON).await.remove(0);
+    let mut line = register_line(1);
+    line["resident"] = false.into();
+    world.gateway.enrol(&caller("yx-public-security"), &lines(&[line])).await.unwrap();
+    world.gateway.take_keys(rotated_keyring()).unwrap();
+    world.gateway.rewrap(0).await.unwrap();
+    let (place, mut cell) = world.cells(tables::PERSON).await.remove(0);
+    cell.value.truncate(WRAPPED_BYTES);
+    cell.value.extend(&older.1.value[WRAPPED_BYTES..]);
+    world.put(&place, cell).await;
+    assert!(is_fault(&world.gateway.score(&login).await));
+}
+
+/// A fault at each commit of a pass, counted: the gateway answers in between, and the next pass finishes it.
+#[tokio::test]
+async fn an_interrupted_pass_is_finished_by_the_next() {
+    const PEOPLE: u32 = 250;
+    let prepared = async || {
+        let world = World::new().await;
+        world.register(2..1 + PEOPLE).await;
+        let login = world.good(1).await;
+        let consent = world.consent(&login, "yx-bike", BIKE, 50).await;
+        world.gateway.take_keys(rotated_keyring()).unwrap();
+        (world, consent)
+    };
+    let (world, _) = prepared().await;
+    let before = world.store.commits();
+    assert_eq!(world.gateway.rewrap(0).await.unwrap(), u64::from(PEOPLE));
+    let commits = world.store.commits() - before;
+    assert_eq!(commits, 3);
+    let policies = || jadegate::policies::PolicySet::parse(jadegate::policies::shipped()).unwrap();
+    for nth in 1..=commits {
+        for fault in [Fault::Failed, Fault::Lost, Fault::Persisted, Fault::SyncFailed, Fault::SyncFailedPersisted] {
+            let (mut world, consent) = prepared().await;
+            world.store.fail_commit(nth, fault);
+            assert_eq!(world.gateway.rewrap(0).await.is_ok(), fault == Fault::Persisted);
+            if matches!(fault, Fault::SyncFailed | Fault::SyncFailedPersisted) {
+                let inner = world.store.inner().clone();
+                world.put_store(inner);
+                world.reopen_with(policies(), rotated_keyring()).await.unwrap();
+            }
+            assert!(world.asked("yx-bike", BIKE, &consent.token).await, "in between, after {fault:?} at {nth}");
+            while world.gateway.rewrap(0).await.unwrap() > 0 {}
+            assert_eq!(wrapped_by(&world).await, BTreeMap::from([(2, 250)]));
+            assert!(world.asked("yx-bike", BIKE, &consent.token).await);
+            nothing_is_found(&world).await;
+        }
+    }
+    nightly::figure("rotation interrupted", format_args!("{} faults at {commits} commits, each finished", commits * 5));
+}
+
+#[tokio::test]
+async fn a_running_gateway_takes_no_keyring_that_would_cost_it_anything() {
+    let world = World::new().await;
+    let _login = world.good(1).await;
+    let new = fresh_keys();
+    let other = Keyring::open(&new.keyring, &RootKey::parse(&new.root, true).unwrap()).unwrap();
+    assert!(matches!(world.gateway.take_keys(other), Err(TakeKeysError::Other)));
+    assert!(!world.gateway.take_keys(opened(keyring_text())).unwrap(), "the same again is nothing new");
+    let one = rotate(keyring_text(), world.clock.now(), 0, 1);
+    world.gateway.take_keys(opened(&one.text)).unwrap();
+    assert!(matches!(world.gateway.take_keys(opened(keyring_text())), Err(TakeKeysError::Older)));
+    // Somebody's keys may still be wrapped by the first.
+    let two = rotate(&one.text, world.clock.now(), 0, 2);
+    assert!(matches!(world.gateway.take_keys(opened(&two.text)), Err(TakeKeysError::Needed(1))));
+    while world.gateway.rewrap(0).await.unwrap() > 0 {}
+    world.gateway.take_keys(opened(&two.text)).unwrap();
+    assert_eq!(world.gateway.rewrap(0).await.unwrap(), 1);
+}
+
+/// Tokens of before work after it; a token whose key was destroyed, years after its end, is no consent any more.
+#[tokio::test]
+async fn tokens_outlive_a_rotation_by_the_longest_consent() {
+    let mut world = World::new().await;
+    let login = world.good(1).await;
+    let old = world.consent(&login, "yx-bike", BIKE, 5).await;
+    let one = rotate(keyring_text(), world.clock.now(), 0, 1);
+    world.gateway.take_keys(opened(&one.text)).unwrap();
+    let new = world.consent(&login, "yx-bike", BIKE, 5).await;
+    for token in [&old.token, &new.token] {
+        assert!(world.asked("yx-bike", BIKE, token).await);
+    }
+    assert!(old.token[..4] != new.token[..4], "a token names its key's version");
+    world.gateway.rewrap(0).await.unwrap();
+    let later = world.clock.now() + jiff::SignedDuration::from_hours(24 * 1_833);
+    let two = NewKeyring::rotate(
+        &one.text,
+        &root_key(),
+        &jadegate::keys::Rotation { now: later, from: later, signing_from: later, wrapped_from: 2 },
+        &jadegate::entropy::SystemEntropy::new(),
+    )
+    .unwrap();
+    assert!(two.destroyed.contains(&("consent".into(), 1)), "{:?}", two.destroyed);
+    world.advance(24 * 3600 * 1_833);
+    world
+        .reopen_with(jadegate::policies::PolicySet::parse(jadegate::policies::shipped()).unwrap(), opened(&two.text))
+        .await
+        .unwrap();
+    let asked = world.ask_as(&caller("yx-bike"), BIKE, &old.token, &world.fresh("nonce")).await;
+    assert_eq!(refusal(asked), Refusal::ConsentNotRecognised);
+    let login = world.login(1).await;
+    assert_eq!(world.gateway.consents(&login).await.unwrap().len(), 1, "of the destroyed one nothing is left to show");
+}
