@@ -7,6 +7,7 @@
 
 pub mod faulty;
 pub mod memory;
+pub mod postgres;
 pub mod sled;
 
 use std::fmt;
@@ -208,6 +209,15 @@ pub trait Store: Send + Sync {
     /// A read never shows a batch that a power cut could still take back, and it shows every batch
     /// whose commit returned `Ok` before the read began.
     async fn get(&self, place: &Place) -> Result<Option<Cell>, StoreError>;
+
+    /// The cells at these places, in their order; each as [`Store::get`] gives it.
+    async fn get_many(&self, places: &[Place]) -> Result<Vec<Option<Cell>>, StoreError> {
+        let mut found = Vec::with_capacity(places.len());
+        for place in places {
+            found.push(self.get(place).await?);
+        }
+        Ok(found)
+    }
 
     /// Up to `limit` cells of a table whose keys are in `from..to` (`to` excluded), in key order.
     ///

@@ -1,6 +1,7 @@
 //! The store's contract, over every backend.
 
 mod faulty;
+mod postgres;
 mod sled;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,6 +4,7 @@ pub mod deployment;
 pub mod disk;
 pub mod folder;
 pub mod nightly;
+pub mod postgres;
 pub mod process;
 pub mod raw;
 pub mod survival;

@@ -1,0 +1,78 @@
+//! A batch as the statements want it: each cell once, in the order in which rows are locked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::store::{Batch, Check, Place, Write};
+
+/// Rows as one array a column.
+#[derive(Default)]
+pub(super) struct Rows<'a> {
+    pub spaces: Vec<&'a [u8]>,
+    pub keys: Vec<&'a [u8]>,
+    pub versions: Vec<i64>,
+    pub values: Vec<&'a [u8]>,
+}
+
+impl<'a> Rows<'a> {
+    fn push(&mut self, place: &'a Place, version: u64, value: &'a [u8]) {
+        self.spaces.push(place.table.name().as_bytes());
+        self.keys.push(&place.key);
+        self.versions.push(version.cast_signed());
+        self.values.push(value);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
+/// What a batch comes to. Everything in it is sorted by place, so that two batches wait for each
+/// other in one direction.
+#[derive(Default)]
+pub(super) struct Plan<'a> {
+    /// Cells that are checked: their rows are locked and their versions read.
+    pub checked: Vec<&'a Place>,
+    /// Cells that must be absent: the row's insertion is what holds that until the commit, also
+    /// where nothing is to stay there.
+    pub inserts: Rows<'a>,
+    /// All other cells that are put.
+    pub upserts: Rows<'a>,
+    /// Cells to delete, by table.
+    pub deletes: BTreeMap<&'a [u8], Vec<&'a [u8]>>,
+}
+
+impl<'a> Plan<'a> {
+    pub fn of(batch: &'a Batch) -> Self {
+        let checked: BTreeSet<&Place> = batch.checks.iter().map(Check::place).collect();
+        let absent = batch.checks.iter().filter(|check| matches!(check, Check::Absent(_)));
+        let absent: BTreeSet<&Place> = absent.map(Check::place).collect();
+        let mut last = BTreeMap::new();
+        for write in &batch.writes {
+            match write {
+                Write::Put(place, cell) => last.insert(place, Some(cell)),
+                Write::Delete(place) => last.insert(place, None),
+            };
+        }
+        let mut plan = Plan { checked: checked.into_iter().collect(), ..Plan::default() };
+        for place in &absent {
+            match last.get(*place) {
+                Some(Some(cell)) => plan.inserts.push(place, cell.version, &cell.value),
+                _ => {
+                    plan.inserts.push(place, 0, &[]);
+                    plan.delete(place);
+                }
+            }
+        }
+        for (place, cell) in last.into_iter().filter(|(place, _)| !absent.contains(place)) {
+            match cell {
+                Some(cell) => plan.upserts.push(place, cell.version, &cell.value),
+                None => plan.delete(place),
+            }
+        }
+        plan
+    }
+
+    fn delete(&mut self, place: &'a Place) {
+        self.deletes.entry(place.table.name().as_bytes()).or_default().push(&place.key);
+    }
+}
