@@ -284,8 +284,8 @@ const CASES: [Case; 20] = [
 ];
 
 /// Opening is the two starts among the cases, by way of the world; closing commits nothing that is new; keeping keys
-/// wrapped is `rewrap` again and again.
-const ELSEWHERE: [&str; 3] = ["open", "close", "keep_wrapped"];
+/// wrapped is `rewrap` again and again; going on from a restored store has a test of its own below.
+const ELSEWHERE: [&str; 4] = ["open", "close", "keep_wrapped", "open_restored"];
 
 async fn prepared(case: &Case) -> (World, Setting) {
     let (mut world, setting) = setting().await;
@@ -404,12 +404,47 @@ async fn every_use_case_survives_a_fault_at_every_commit() {
             }
         }
     }
-    let all: BTreeSet<&str> = LogAction::all().map(LogAction::as_str).collect();
+    let restored = LogAction::Restore.as_str();
+    let all: BTreeSet<&str> = LogAction::all().map(LogAction::as_str).filter(|action| *action != restored).collect();
     assert_eq!(seen, all, "what the log can say, and what the use cases of this test made it say");
     nightly::figure(
         "faults at every commit",
         format_args!("{faults} faults at {commits} commits of {} use cases", CASES.len()),
     );
+}
+
+/// Going on from a restored store, under a new log: a fault at each commit, and the same start again comes to the same.
+#[tokio::test]
+async fn going_on_from_a_restored_store_survives_a_fault_at_every_commit() {
+    // The same with every fault, and once more without one to count the commits.
+    let mut commits = 1;
+    let mut nth = 0;
+    while nth <= commits {
+        for fault in FAULTS {
+            let (mut world, kept) = (World::of_first().await, Kept::default());
+            let login = world.good(1).await;
+            let consent = world.consent(&login, "yx-bike", BIKE, 5).await;
+            let ended = world.held_of_first().await;
+            let before = world.store.commits();
+            if nth > 0 {
+                world.store.fail_commit(nth, fault);
+            }
+            let first = world.restored_under(3, &kept, &ended).await.map(|_| ());
+            if nth == 0 {
+                commits = world.store.commits() - before;
+            }
+            assert_eq!(first.is_ok(), nth == 0 || fault == Fault::Persisted, "commit {nth}, {fault:?}");
+            let inner = world.store.inner().clone();
+            world.put_store(inner);
+            world.gateway = world.restored_under(3, &kept, &ended).await.unwrap();
+            let said = asked(&world, &consent.token).await.unwrap();
+            assert_eq!(said.1, "false", "commit {nth}, {fault:?}: a consent lived on");
+            let restores = world.actions_since(0).await.into_iter().filter(|action| *action == "restore").count();
+            assert_eq!(restores, 1, "commit {nth}, {fault:?}");
+        }
+        nth += 1;
+    }
+    assert!(commits > 0);
 }
 
 /// The public async functions of `impl Gateway`, read from the sources.

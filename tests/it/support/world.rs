@@ -13,11 +13,12 @@ use jadegate::clock::{Clock, ManualClock};
 use jadegate::code::PartyId;
 use jadegate::entropy::{Entropy, EntropyError, SystemEntropy};
 use jadegate::gateway::{
-    AskRequest, Caller, ConsentRequest, Gateway, GatewayError, Intake, LogFilter, NewConsent, Parts, Refusal,
+    AskRequest, Caller, ConsentRequest, Ended, Gateway, GatewayError, Intake, LogFilter, NewConsent, Parts, Refusal,
     SignatureNonce, Staff, StartError, Who,
 };
 use jadegate::keys::{Keyring, NewKeyring, RootKey, Rotated, Rotation};
 use jadegate::ledger::outside::{Outside, OutsideMemory};
+use jadegate::ledger::restored::held;
 use jadegate::policies::{PolicySet, shipped};
 use jadegate::store::faulty::FaultyStore;
 use jadegate::store::memory::MemoryStore;
@@ -289,6 +290,28 @@ impl World {
         (world, gateways, kept)
     }
 
+    /// The first of these, alone: the other logs are not begun.
+    pub async fn of_first() -> Self {
+        Self::of_keys(keyring_for(1), PolicySet::parse(shipped()).unwrap(), 1, ISSUER).await.unwrap()
+    }
+
+    /// What the store and its keeper say of the first log.
+    pub async fn held_of_first(&self) -> Ended {
+        let store: Arc<dyn Store> = self.store.clone();
+        let keys = keyring_for(1);
+        let copies = |_: &str| Box::new(self.outside.clone()) as Box<dyn Outside>;
+        let mut found = held(&store, &keys, &copies).await.unwrap();
+        found.retain(|held| held.origin == keys.log().origin());
+        found
+    }
+
+    /// Goes on from this store as from a restored one, under another log.
+    pub async fn restored_under(&self, log: u16, outside: &Kept, ended: &Ended) -> Result<Arc<Gateway>, StartError> {
+        let set = PolicySet::parse(shipped()).unwrap();
+        let parts = parts(&self.store, keyring_for(log), set, ISSUER, outside, &self.clock, &Arc::new(Seeded::new(77)));
+        Gateway::open_restored(parts, Some(ended)).await.map(Arc::new)
+    }
+
     /// A gateway that writes another log over the same store.
     pub async fn beside(&self, log: u16, outside: &Kept) -> Arc<Gateway> {
         self.beside_at(log, outside, &self.clock).await
@@ -515,7 +538,19 @@ async fn open(
     clock: &Arc<ManualClock>,
     entropy: &Arc<Seeded>,
 ) -> Result<Arc<Gateway>, StartError> {
-    let parts = Parts {
+    Gateway::open(parts(store, keys, policies, issuer, outside, clock, entropy)).await.map(Arc::new)
+}
+
+fn parts(
+    store: &Arc<FaultyStore>,
+    keys: Keyring,
+    policies: PolicySet,
+    issuer: &str,
+    outside: &Kept,
+    clock: &Arc<ManualClock>,
+    entropy: &Arc<Seeded>,
+) -> Parts {
+    Parts {
         store: store.clone(),
         keys,
         policies,
@@ -524,8 +559,7 @@ async fn open(
         entropy: entropy.clone(),
         issuer: issuer.into(),
         staff: staff(),
-    };
-    Gateway::open(parts).await.map(Arc::new)
+    }
 }
 
 /// What a call was refused for.
