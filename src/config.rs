@@ -17,6 +17,8 @@ pub mod rotate;
 
 pub use reading::ConfigError;
 
+use crate::store::postgres::PostgresAddress;
+
 /// The largest `jadegate.toml` that is read.
 pub const CONFIG_BYTES_MAX: u64 = 256 * 1024;
 /// The largest policy file that is read.
@@ -43,8 +45,8 @@ pub struct Config {
     pub issuer: String,
     /// The name of the access log, for ever: it stands in every checkpoint.
     pub log_origin: String,
-    /// The store's folder.
-    pub store: PathBuf,
+    /// Where the cells are kept.
+    pub store: StorePlace,
     /// The key folder.
     pub keys: PathBuf,
     /// The policy folder.
@@ -59,6 +61,38 @@ pub struct Config {
     pub drain_seconds: u32,
     /// Who works at the city's office. The demo's logins; a deployment's come from its own identity service.
     pub staff: Vec<Staff>,
+}
+
+/// Where the cells are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StorePlace {
+    /// In a folder, which one process holds.
+    Folder(PathBuf),
+    /// In a database, which several gateways may use.
+    Database(Box<Database>),
+}
+
+impl StorePlace {
+    /// The folder, where it is one.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(folder) => Some(folder),
+            Self::Database(_) => None,
+        }
+    }
+}
+
+/// A PostgreSQL database, and how to get there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// Hosts, name and user; never a password.
+    pub address: PostgresAddress,
+    /// The file that holds the user's password, mode 0600.
+    pub password_file: Option<PathBuf>,
+    /// The authorities that the server's certificate must come from, as PEM.
+    pub ca: Option<PathBuf>,
+    /// Plain TCP on loopback is meant.
+    pub plain: bool,
 }
 
 /// Where certificates and the server's key lie, as PEM.
@@ -151,8 +185,19 @@ impl Config {
         line(
             "The folders. Keep `checkpoints` on another disk if you can, and back `keys` up apart from `store`.",
             "store",
-            path(&self.store),
+            match &self.store {
+                StorePlace::Folder(folder) => path(folder),
+                StorePlace::Database(database) => quoted(database.address.text()),
+            },
         );
+        if let StorePlace::Database(database) = &self.store {
+            let Database { password_file, ca, plain, .. } = &**database;
+            password_file.iter().for_each(|file| line("", "store_password_file", path(file)));
+            ca.iter().for_each(|file| line("", "store_ca", path(file)));
+            if *plain {
+                line("", "store_plain", plain.to_string());
+            }
+        }
         line("", "keys", path(&self.keys));
         line("", "policies", path(&self.policies));
         line("", "checkpoints", path(&self.checkpoints));

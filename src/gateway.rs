@@ -274,6 +274,11 @@ impl Gateway {
         self.store.get(place).await
     }
 
+    async fn get_all<const N: usize>(&self, places: [Place; N]) -> Result<[Option<Cell>; N], GatewayError> {
+        let found = self.store.get_many(&places).await.map_err(|e| GatewayError::Fault(e.to_string()))?;
+        found.try_into().map_err(|_| GatewayError::Fault("the store gave another number of cells".into()))
+    }
+
     fn random(&self) -> Result<Hash, GatewayError> {
         Ok(entropy::bytes(&*self.entropy)?)
     }

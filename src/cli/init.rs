@@ -20,7 +20,7 @@ use crate::cli::pki::{Authority, Issued};
 use crate::cli::{Exit, Failure, InitArgs, say};
 use crate::clock::Clock;
 use crate::config::deployment::{KEYRING_FILE, ROOT_KEY_FILE};
-use crate::config::{Config, Staff, TlsFiles};
+use crate::config::{Config, Staff, StorePlace, TlsFiles};
 use crate::entropy::{self, Entropy};
 use crate::keys::NewKeyring;
 use crate::party::PartyRole;
@@ -206,7 +206,7 @@ impl Workshop<'_> {
             issuer: api_base.clone(),
             api_base,
             log_origin: format!("jadegate.example/{name}"),
-            store: at("store"),
+            store: StorePlace::Folder(at("store")),
             keys: at("keys"),
             policies: at("policies"),
             checkpoints: at("checkpoints"),

@@ -171,9 +171,11 @@ async fn start(
         listeners.push(tokio::spawn(served));
     }
     let (stop, stopped) = oneshot::channel();
-    let backups = match BackupSocket::bind(config) {
-        Ok(socket) => Some(tokio::spawn(socket.serve(app.gateway.clone()))),
-        Err(error) => {
+    // A store in a database is open to `jadegate store export` by itself.
+    let backups = match config.store.folder().map(BackupSocket::bind) {
+        None => None,
+        Some(Ok(socket)) => Some(tokio::spawn(socket.serve(app.gateway.clone()))),
+        Some(Err(error)) => {
             tracing::warn!(%error, "no backups can be made while this gateway runs; stop it for `jadegate store export`");
             None
         }

@@ -73,8 +73,11 @@ async fn export(args: &Export, clock: &dyn Clock, entropy: &dyn Entropy) -> Resu
     let mut progress = |done| bar.set_message(format!("{done}"));
     let made = config.export_store(&args.out, (clock, entropy), &mut progress).await.map_err(Failure::of)?;
     bar.finish_and_clear();
-    let by =
-        if made.running { "运行中的网关 / the running gateway" } else { "已停的存储 / the stopped store" };
+    let by = match (config.store.folder(), made.running) {
+        (None, _) => "数据库 / the database",
+        (Some(_), true) => "运行中的网关 / the running gateway",
+        (Some(_), false) => "已停的存储 / the stopped store",
+    };
     say(&format!("已备份 · BACKED UP: {} ({} 字节 / bytes; {by})", args.out.display(), made.bytes));
     tell("其中没有密钥：密钥目录另行备份 / it holds no key: keep a copy of the key folder apart from it");
     Ok(Exit::Done)

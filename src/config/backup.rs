@@ -21,7 +21,7 @@ use crate::entropy::Entropy;
 use crate::gateway::Gateway;
 use crate::ledger::backup::{BackupError, ExportError, ImportError, Imported, export, import, inspect};
 use crate::ledger::health::{Health, health};
-use crate::store::sled::OpenError;
+use crate::store::sled::{OpenError, SledStore};
 
 /// The socket in the store's folder on which a running gateway makes backups.
 const SOCKET: &str = "export.sock";
@@ -83,9 +83,11 @@ impl Config {
         progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<Made, BackupFailure> {
         let keys = self.open_keys()?;
-        self.there_is_a_store()?;
+        if let Some(missing) = self.store.folder().filter(|folder| !SledStore::is_at(folder)) {
+            return Err(DeploymentError::NoStore(missing.to_owned()).into());
+        }
         let mut partial = Partial::begin(out)?;
-        let bytes = match self.open_store() {
+        let bytes = match self.open_store(false).await {
             Ok(store) => {
                 let at = (clock.now(), entropy);
                 let made = export(&store, &keys, None, at, &mut partial.file, progress).await;
@@ -109,7 +111,8 @@ impl Config {
         partial: &mut Partial,
         progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<Option<u64>, BackupFailure> {
-        let (_folder, path) = socket_path(&self.store).map_err(|e| BackupFailure::Gateway(e.to_string()))?;
+        let Some(folder) = self.store.folder() else { return Ok(None) };
+        let (_folder, path) = socket_path(folder).map_err(|e| BackupFailure::Gateway(e.to_string()))?;
         let Ok(mut socket) = UnixStream::connect(path).await else { return Ok(None) };
         let gone = |e: io::Error| BackupFailure::Gateway(format!("it went away in the middle ({e}); make it again"));
         let (mut bytes, mut piece) = (0, Vec::new());
@@ -139,14 +142,13 @@ impl Config {
         let read = || File::open(from).map(|file| io::BufReader::with_capacity(1 << 20, file)).map_err(file);
         // Before there is a store: a file that is none leaves nothing behind.
         inspect(read()?, &keys, progress).map_err(|e: BackupError| failed(e.into()))?;
-        let store = self.open_store()?;
+        let store = self.open_store(true).await?;
         import(read()?, &store, &keys, progress).await.map_err(failed)
     }
 
     /// Reads the whole store of a stopped deployment, without keys.
     pub async fn verify_store(&self, progress: &mut dyn FnMut(u64)) -> Result<Health, BackupFailure> {
-        self.there_is_a_store()?;
-        Ok(health(&self.open_store()?, progress).await?)
+        Ok(health(&self.open_store(false).await?, progress).await?)
     }
 }
 
@@ -232,14 +234,14 @@ impl std::fmt::Debug for BackupSocket {
 
 impl BackupSocket {
     /// Listens in the folder of a store that this process holds.
-    pub fn bind(config: &Config) -> io::Result<Self> {
-        let path = config.store.join(SOCKET);
+    pub fn bind(folder: &Path) -> io::Result<Self> {
+        let path = folder.join(SOCKET);
         // The store is ours, so what lies here was left by a process that was killed.
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        let (_folder, through) = socket_path(&config.store)?;
+        let (_folder, through) = socket_path(folder)?;
         let listener = UnixListener::bind(through)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         Ok(Self { listener, path })

@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::{Config, ConfigError, StaffRole, read_policies};
+use super::{Config, ConfigError, StaffRole, StorePlace, read_policies};
 use crate::access::Role;
 use crate::access_log::checkpoint::VerifierKey;
 use crate::clock::Clock;
@@ -25,6 +25,7 @@ use crate::ledger::restored::{Held, held};
 use crate::party::{KeyAlgorithm, Party};
 use crate::policies::PolicySet;
 use crate::policy::Mistakes;
+use crate::store::postgres::{PostgresError, PostgresOptions, PostgresStore};
 use crate::store::sled::{OpenError, SledOptions, SledStore};
 use crate::store::{Store, StoreError};
 
@@ -108,6 +109,9 @@ pub enum DeploymentError {
     /// The store.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] PostgresError),
     /// There is no store.
     #[error("{}: there is no store here; name the configuration of a deployment that has run", .0.display())]
     NoStore(PathBuf),
@@ -137,7 +141,7 @@ impl Config {
     /// Opens keys, policies, store and log.
     pub async fn open(&self, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Deployment, DeploymentError> {
         let keys = self.open_keys()?;
-        let store = self.open_store()?;
+        let store = self.open_store(true).await?;
         // Under whatever name this gateway's log goes: an old store shows by each copy that this host keeps.
         let own = keys.log().origin().to_owned();
         let held = held(&store, &keys, &|origin| self.outside(origin)).await.map_err(StartError::from)?;
@@ -163,7 +167,7 @@ impl Config {
         }
         let under = Self { log_origin: origin.to_owned(), ..self.clone() };
         let keys = under.open_keys()?;
-        let store = self.open_store()?;
+        let store = self.open_store(true).await?;
         let held = held(&store, &keys, &|origin| self.outside(origin)).await.map_err(StartError::from)?;
         let ends = |held: &Held| held.origin != origin && (held.is_behind() || held.origin == self.log_origin);
         let ended: Ended = held.into_iter().filter(ends).collect();
@@ -209,23 +213,37 @@ impl Config {
     /// `further` are folders with outside copies of other hosts.
     pub async fn audit(&self, further: &[PathBuf], progress: &mut dyn FnMut(u64)) -> Result<Audit, DeploymentError> {
         let keys = self.open_keys()?;
-        self.there_is_a_store()?;
-        let store = self.open_store()?;
+        let store = self.open_store(false).await?;
         let folders = std::iter::once(&self.checkpoints).chain(further);
         let copies = folders.flat_map(|folder| keys.logs().iter().map(|log| OutsideFolder::new(folder, log.origin())));
         let outside = OutsideFolders(copies.collect());
         audit(&store, &keys, &outside, progress).await.map_err(DeploymentError::Read)
     }
 
-    /// Refuses where nothing was ever stored, before opening makes a store there.
-    pub(super) fn there_is_a_store(&self) -> Result<(), DeploymentError> {
-        if SledStore::is_at(&self.store) { Ok(()) } else { Err(DeploymentError::NoStore(self.store.clone())) }
-    }
-
-    pub(super) fn open_store(&self) -> Result<Arc<dyn Store>, DeploymentError> {
-        let cache_bytes = u64::from(self.store_cache_mib) * 1024 * 1024;
-        let options = SledOptions { cache_bytes, ..SledOptions::default() };
-        Ok(Arc::new(SledStore::open(&self.store, options)?))
+    /// Opens the store; where nothing was ever stored, one is made there if `create`, else that is refused.
+    pub(super) async fn open_store(&self, create: bool) -> Result<Arc<dyn Store>, DeploymentError> {
+        let database = match &self.store {
+            StorePlace::Folder(folder) => {
+                if !create && !SledStore::is_at(folder) {
+                    return Err(DeploymentError::NoStore(folder.clone()));
+                }
+                let cache_bytes = u64::from(self.store_cache_mib) * 1024 * 1024;
+                let options = SledOptions { cache_bytes, ..SledOptions::default() };
+                return Ok(Arc::new(SledStore::open(folder, options)?));
+            }
+            StorePlace::Database(database) => database,
+        };
+        let mut options =
+            PostgresOptions { create, plain: database.plain, ..PostgresOptions::new(database.address.clone()) };
+        if let Some(file) = &database.password_file {
+            let text = Zeroizing::new(read_secret(file)?);
+            options.password = Some(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()));
+        }
+        if let Some(file) = &database.ca {
+            let failed = |e: std::io::Error| DeploymentError::File { path: file.clone(), why: e.to_string() };
+            options.authorities = Some(fs::read(file).map_err(failed)?);
+        }
+        Ok(Arc::new(PostgresStore::open(options).await?))
     }
 
     /// The policies and the parties' secrets as their folders hold them now.

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, Staff, StaffRole, TlsFiles};
+use crate::config::{Config, Database, Staff, StaffRole, StorePlace, TlsFiles};
 use crate::policy::{Document, Mistake, Mistakes, Once, Source, Table, Value};
+use crate::store::postgres::PostgresAddress;
 
 /// Why a configuration or a policy folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +65,8 @@ fn read(mut file: Table<'_>, folder: &Path, mistakes: &mut Mistakes) -> Option<C
     let issuer = file.need("issuer", m).and_then(|v| base(&v, &["http", "https"], m));
     let log_origin = file.need("log_origin", m).and_then(|v| origin(&v, m));
     let mut path = |name| file.need(name, m).and_then(|v| v.text(m)).map(|text| folder.join(text));
-    let (store, keys, policies, checkpoints) = (path("store"), path("keys"), path("policies"), path("checkpoints"));
+    let (keys, policies, checkpoints) = (path("keys"), path("policies"), path("checkpoints"));
+    let store = store(&mut file, folder, m);
     let store_cache_mib = number(file.need("store_cache_mib", m), 16..=1_048_576, m);
     let drain_seconds = number(file.need("drain_seconds", m), 0..=600, m);
     let tls = file.need("tls", m).and_then(|v| v.table("[tls]", m)).and_then(|t| tls(t, folder, m));
@@ -158,6 +160,35 @@ fn origin(value: &Value<'_>, m: &mut Mistakes) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// A folder, or a database with what leads there.
+fn store(file: &mut Table<'_>, folder: &Path, m: &mut Mistakes) -> Option<StorePlace> {
+    let of_a_database = ["store_password_file", "store_ca", "store_plain"].map(|name| file.take(name));
+    let value = file.need("store", m)?;
+    let text = value.text(m)?;
+    if !PostgresAddress::is_one(text) {
+        for given in of_a_database.iter().flatten() {
+            given.wrong(m, "it leads to a database, and `store` is a folder", "a database as `store`", "take it out");
+        }
+        return Some(StorePlace::Folder(folder.join(text)));
+    }
+    let [password_file, ca, plain] = of_a_database;
+    let mut path = |value: Option<Value<'_>>| value.and_then(|v| v.text(m).map(|text| folder.join(text)));
+    let (password_file, ca) = (path(password_file), path(ca));
+    let plain = plain.and_then(|v| v.flag(m));
+    match PostgresAddress::parse(text) {
+        Ok(address) => {
+            let plain = plain.unwrap_or_default();
+            Some(StorePlace::Database(Box::new(Database { address, password_file, ca, plain })))
+        }
+        Err(wrong) => {
+            // The text is not repeated: a password may be in it.
+            let help = "write it as \"postgresql://jadegate@db.example.cn:5432/jadegate\", and the password into the file that `store_password_file` names";
+            value.wrong(m, wrong, "a database without a password", help);
+            None
+        }
+    }
+}
+
 fn tls(mut table: Table<'_>, folder: &Path, m: &mut Mistakes) -> Option<TlsFiles> {
     let mut path =
         |name| -> Option<PathBuf> { table.need(name, m).and_then(|v| v.text(m)).map(|text| folder.join(text)) };
@@ -200,7 +231,7 @@ mod tests {
             api_base: "https://127.0.0.1:8443".into(),
             issuer: "https://127.0.0.1:8443".into(),
             log_origin: "gate.example.cn/log".into(),
-            store: path("store"),
+            store: StorePlace::Folder(path("store")),
             keys: path("keys"),
             policies: path("policies"),
             checkpoints: path("checkpoints"),

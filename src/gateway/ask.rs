@@ -195,11 +195,11 @@ impl Gateway {
         let reply_place = self.reply_place(presented, asking.nonce);
         let page_place = self.page_place(presented.id(), consent.asked);
         let today_place = self.today_place(&consent.person, asking.day);
-        let reply_cell = self.get(&reply_place).await?;
-        let page_cell = self.get(&page_place).await?;
-        let today_cell = self.get(&today_place).await?;
-        let person_cell = self.get(&Place::new(tables::PERSON, consent.person.0)).await?;
-        let standing_cell = self.get(&Place::new(tables::STANDING, consent.person.0)).await?;
+        let of_the_person = [tables::PERSON, tables::STANDING].map(|table| Place::new(table, consent.person.0));
+        let [person_place, standing_place] = of_the_person;
+        // One round trip, where the store is another machine.
+        let places = [reply_place.clone(), page_place.clone(), today_place.clone(), person_place, standing_place];
+        let [reply_cell, page_cell, today_cell, person_cell, standing_cell] = self.get_all(places).await?;
 
         let reply = match &reply_cell {
             Some(cell) => self.open_reply(&reply_place, cell)?,

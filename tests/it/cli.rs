@@ -5,5 +5,6 @@ mod demo;
 mod logs;
 mod rotate;
 mod starts;
+mod moves;
 mod store;
 mod verify;

@@ -37,7 +37,7 @@ async fn on(city: &Deployment, words: &[&str]) -> (i32, String, String) {
 
 fn set_aside(city: &Deployment, name: &str) -> PathBuf {
     let aside = city.dir().join(name);
-    std::fs::rename(&city.config.store, &aside).unwrap();
+    std::fs::rename(city.config.store.folder().unwrap(), &aside).unwrap();
     aside
 }
 
@@ -55,7 +55,7 @@ async fn a_backup_of_a_stopped_store_gives_the_same_answers() {
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("the running gateway") && err.contains("no key"), "{out}{err}");
     city.stop().await.unwrap();
-    assert!(!city.config.store.join("export.sock").exists());
+    assert!(!city.config.store.folder().unwrap().join("export.sock").exists());
 
     let backup = city.dir().join("city.backup");
     let (code, out, err) = export(&city, &backup).await;
@@ -74,7 +74,7 @@ async fn a_backup_of_a_stopped_store_gives_the_same_answers() {
     let other = Deployment::provisioned(Arc::new(SystemClock::new()));
     let (code, out, err) = import(&other, &backup).await;
     assert!(code == 1 && out.is_empty() && err.contains("other keys"), "{err}");
-    assert!(!other.config.store.join("MARKER").exists(), "nothing is left behind");
+    assert!(!other.config.store.folder().unwrap().join("MARKER").exists(), "nothing is left behind");
 
     set_aside(&city, "store-before");
     let (code, out, err) = import(&city, &backup).await;
@@ -234,7 +234,7 @@ async fn a_backup_or_an_import_that_was_killed_is_known_by_its_name_and_made_aga
     for turn in 0..kills {
         let mut child = spawn(&["store", "import", "--config", config, backup.to_str().unwrap()]);
         for _ in 0..2_000 {
-            if city.config.store.join("MARKER").exists() || child.try_wait().unwrap().is_some() {
+            if city.config.store.folder().unwrap().join("MARKER").exists() || child.try_wait().unwrap().is_some() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -250,7 +250,7 @@ async fn a_backup_or_an_import_that_was_killed_is_known_by_its_name_and_made_aga
         }
         let (code, out, err) = on(&city, &["audit"]).await;
         assert!(code == 0 && out.contains("AGREES"), "{out}{err}");
-        std::fs::remove_dir_all(&city.config.store).unwrap();
+        std::fs::remove_dir_all(city.config.store.folder().unwrap()).unwrap();
     }
     assert!(cut_exports + cut_imports > 0);
     nightly::figure(

@@ -26,7 +26,7 @@ struct Point {
 }
 
 fn store(city: &Deployment) -> Vec<PathBuf> {
-    vec![city.config.store.join("sled/db")]
+    vec![city.config.store.folder().unwrap().join("sled/db")]
 }
 
 fn outside(city: &Deployment) -> Vec<PathBuf> {

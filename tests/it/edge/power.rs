@@ -43,7 +43,7 @@ async fn what_was_acknowledged_holds_after_a_power_cut() {
 /// A life from the first start on, under load, and several ends of it.
 async fn recorded(dice: &mut Dice) -> [usize; 4] {
     let mut city = Deployment::provisioned(Arc::new(SystemClock::new()));
-    let folders = [city.config.store.clone(), city.config.checkpoints.clone()];
+    let folders = [city.config.store.folder().unwrap().to_owned(), city.config.checkpoints.clone()];
     for folder in &folders {
         std::fs::create_dir_all(folder).unwrap();
     }

@@ -70,7 +70,7 @@ async fn a_disk_that_fails_ends_the_gateway_and_a_restart_goes_on() {
         ("pwrite64", "EROFS", "Read-only file system"),
     ] {
         let (city, key, output) = populated().await;
-        let data = city.config.store.join("sled/db");
+        let data = city.config.store.folder().unwrap().join("sled/db");
         let strace = ["-f", "-qq", "-o", "/dev/null", "-P", data.to_str().unwrap()].map(str::to_owned);
         let inject = [format!("-etrace={call}"), format!("-einject={call}:error={error}:when=12+")];
         let mut serving = Serving::spawn_traced(&[&strace[..], &inject].concat(), &city.config_file(), &output);
@@ -170,7 +170,7 @@ fn move_in(folder: &Path, options: &str) -> Option<Mounted> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_system_that_is_full_ends_the_gateway_and_room_lets_it_go_on() {
     let (city, key, output) = populated().await;
-    let Some(mounted) = move_in(&city.config.store, "size=64m") else {
+    let Some(mounted) = move_in(city.config.store.folder().unwrap(), "size=64m") else {
         println!("left out: this user may not mount a file system");
         return;
     };
@@ -181,7 +181,7 @@ async fn a_file_system_that_is_full_ends_the_gateway_and_room_lets_it_go_on() {
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(!load.is_over(), "{}", serving.wrote());
     }
-    let filler = city.config.store.join("filler");
+    let filler = city.config.store.folder().unwrap().join("filler");
     let full = std::fs::write(&filler, vec![1; 80 * 1024 * 1024]).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     let said =
@@ -197,7 +197,7 @@ async fn a_file_system_that_is_full_ends_the_gateway_and_room_lets_it_go_on() {
 async fn a_folder_that_cannot_be_written_is_named_at_the_start() {
     for checkpoints in [false, true] {
         let (city, key, output) = populated().await;
-        let folder = if checkpoints { &city.config.checkpoints } else { &city.config.store };
+        let folder = if checkpoints { &city.config.checkpoints } else { city.config.store.folder().unwrap() };
         let mounted = move_in(folder, "size=64m");
         let permissions = |mode: &str| {
             assert!(Command::new("chmod").args(["-R", mode]).arg(folder).status().unwrap().success());
@@ -244,18 +244,18 @@ async fn a_damaged_store_is_refused_or_nothing_of_it_is_missing() {
     };
     let whole = city.dir().join("whole");
     std::fs::create_dir(&whole).unwrap();
-    for folder in [&city.config.store, &city.config.checkpoints] {
+    for folder in [city.config.store.folder().unwrap(), &city.config.checkpoints] {
         copy(folder, &whole);
     }
     let seed = u64::from_be_bytes(entropy::bytes(&SystemEntropy::new()).unwrap());
     println!("seed {seed}");
     let (mut dice, mut refused) = (Dice(seed), 0);
     for _ in 0..rounds {
-        for folder in [&city.config.store, &city.config.checkpoints] {
+        for folder in [city.config.store.folder().unwrap(), &city.config.checkpoints] {
             std::fs::remove_dir_all(folder).unwrap();
             copy(&whole.join(folder.file_name().unwrap()), folder);
         }
-        let data = city.config.store.join("sled/db");
+        let data = city.config.store.folder().unwrap().join("sled/db");
         let mut bytes = std::fs::read(&data).unwrap();
         // sled makes room ahead: damage lies where something is written.
         let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
