@@ -13,8 +13,10 @@ mod reader;
 mod schema;
 
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -173,7 +175,10 @@ enum Trouble {
 impl Trouble {
     fn of(error: &tokio_postgres::Error) -> Self {
         let said = reason(error);
-        let Some(code) = error.code() else { return Self::Lost(said) };
+        let Some(code) = error.code() else {
+            // A certificate that is not trusted is not trusted the next time either.
+            return if is_tls(error) { Self::Failed(said) } else { Self::Lost(said) };
+        };
         match *code {
             SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED | SqlState::UNIQUE_VIOLATION => {
                 Self::Collided(said)
@@ -199,6 +204,18 @@ impl Trouble {
             }
         }
     }
+}
+
+/// Whether TLS said no, and not the connection under it.
+fn is_tls(error: &tokio_postgres::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if inner.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::InvalidData) {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 impl fmt::Display for Trouble {

@@ -1,6 +1,8 @@
 //! What only the store on PostgreSQL has to show: who is let in over which way, what another binary finds, collisions,
 //! connections that are cut in the middle of a commit, and a view of one moment.
 
+mod trouble;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
