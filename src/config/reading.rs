@@ -281,6 +281,35 @@ mod tests {
     }
 
     #[test]
+    fn a_database_is_a_store_and_its_password_never_stands_here() {
+        let whole = text();
+        let with = |address: &str, more: &str| {
+            let text = whole.replace("store = \"store\"", &format!("store = \"{address}\"\n{more}"));
+            parse("jadegate.toml", text.into_bytes(), Path::new("/d")).map_err(|e| e.to_string())
+        };
+        let good = "postgresql://gate@10.1.0.1:5432,10.1.0.2:5432/city";
+        let read = with(good, "store_password_file = \"keys/p\"\nstore_ca = \"pki/db.pem\"").unwrap();
+        let StorePlace::Database(database) = &read.store else { panic!("{read:?}") };
+        assert_eq!(database.password_file.as_deref(), Some(Path::new("/d/keys/p")));
+        assert_eq!(database.ca.as_deref(), Some(Path::new("/d/pki/db.pem")));
+        assert!(!database.plain && database.address.text() == good);
+        let again = read.to_toml(Path::new("/d")).into_bytes();
+        assert_eq!(parse("jadegate.toml", again, Path::new("/d")).unwrap(), read);
+        for (address, said) in [
+            ("postgresql://gate:hunter2hunter2@10.1.0.1/city", "it holds a password"),
+            ("postgresql://gate@10.1.0.1/city?password=hunter2hunter2", "it holds a password"),
+            ("postgresql://10.1.0.1/city", "it names no user"),
+            ("postgresql://gate@10.1.0.1", "no address of the form"),
+        ] {
+            let found = with(address, "").unwrap_err();
+            assert!(found.contains(said) && found.contains("jadegate.toml:"), "{said}: {found}");
+            assert!(found.contains("store_password_file") && !found.contains("hunter2"), "{found}");
+        }
+        let found = with("store", "store_ca = \"x\"").unwrap_err();
+        assert!(found.contains("`store` is a folder"), "{found}");
+    }
+
+    #[test]
     fn a_wrong_value_is_named_with_its_line_and_what_to_do() {
         for (old, new, said) in [
             ("listen = \"127.0.0.1:8080\"", "listen = \"0.0.0.0:8080\"", "loopback"),
