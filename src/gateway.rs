@@ -184,8 +184,8 @@ impl Gateway {
             policies: RwLock::new(in_force),
             consents_from: None,
             loading: tokio::sync::Mutex::default(),
-            consent_lanes: lanes::Lanes::new(),
-            person_lanes: lanes::Lanes::new(),
+            consent_lanes: lanes::Lanes::default(),
+            person_lanes: lanes::Lanes::default(),
             wrapped: AtomicU32::new(0),
             keys_taken,
         };
