@@ -150,6 +150,18 @@ impl Catalogue {
         self.indicators.get(code)
     }
 
+    /// Where it stands among all.
+    pub(crate) fn place(&self, code: &str) -> Option<usize> {
+        self.indicators.find(code).map(|(place, _)| place)
+    }
+
+    /// The indicator of this code, looked for at this place first.
+    #[inline]
+    pub(crate) fn get_near(&self, place: usize, code: &str) -> Option<&Indicator> {
+        let here = self.indicators.at(place).filter(|(found, _)| found.as_str() == code);
+        here.map(|(_, indicator)| indicator).or_else(|| self.get(code))
+    }
+
     /// All indicators, by code.
     pub fn iter(&self) -> impl Iterator<Item = &Indicator> {
         self.indicators.values()

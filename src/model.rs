@@ -71,6 +71,10 @@ pub struct Dimension {
 pub struct Rule {
     /// The part of the score they count in.
     pub dimension: DimensionCode,
+    /// Where that stands among the model's dimensions, so that scoring adds up without comparing codes.
+    pub dimension_place: usize,
+    /// Where the catalogue had the indicator as the model was read: where scoring looks first.
+    pub indicator_place: usize,
     /// Points for each `per` units, negative for a loss.
     pub points: i64,
     /// How many units the points are for, at least 1.
@@ -269,7 +273,8 @@ fn rules(
         let rule = rule(&mut table, dimensions, lowest, mistakes);
         table.finish(mistakes);
         if let (Some(code), Some(rule)) = (code, rule) {
-            read.insert(code, rule);
+            let indicator_place = catalogue.place(code.as_str()).unwrap_or_default();
+            read.insert(code, Rule { indicator_place, ..rule });
         }
     }
     read
@@ -330,7 +335,11 @@ fn rule(
     });
     // As above: points that could not be read hide no other mistake.
     let (points, count) = (points.unwrap_or_default(), count.unwrap_or(Count::Latest));
-    Some(Rule { dimension: dimension?, points, per, weight_by_year, count, cap, limits_score_to })
+    let dimension = dimension?;
+    // Both this set and the model's dimensions are in the order of the codes.
+    let dimension_place = dimensions.iter().position(|code| code == dimension.as_str()).unwrap_or_default();
+    let indicator_place = 0;
+    Some(Rule { dimension, dimension_place, indicator_place, points, per, weight_by_year, count, cap, limits_score_to })
 }
 
 #[cfg(test)]
@@ -447,6 +456,8 @@ limits_score_to = 499
     fn one_fixed_step_is_one_weight_and_one_record() {
         let rule = |weight_by_year: Vec<i64>, count| Rule {
             dimension: DimensionCode::parse("d").unwrap(),
+            dimension_place: 0,
+            indicator_place: 0,
             points: 1,
             per: 1,
             weight_by_year,

@@ -42,6 +42,7 @@ pub fn possible_birth(birth: Date, today: Date) -> Result<(), BirthError> {
 }
 
 /// The day `years` later; 29 February becomes 28 February in a common year, and time ends on [`Date::MAX`].
+#[inline]
 pub fn add_years(day: Date, years: i16) -> Date {
     let Some(year) = day.year().checked_add(years) else { return Date::MAX };
     Date::new(year, day.month(), day.day()).or_else(|_| Date::new(year, day.month(), 28)).unwrap_or(Date::MAX)

@@ -40,6 +40,7 @@ impl<T> From<BTreeMap<IndicatorCode, T>> for ByIndicator<T> {
 
 impl<T> ByIndicator<T> {
     /// Where the entry of this code stands among all, and what it says.
+    #[inline]
     pub fn find(&self, code: &str) -> Option<(usize, &T)> {
         let mut at = slot(code, self.slots.len());
         loop {
@@ -52,6 +53,12 @@ impl<T> ByIndicator<T> {
         }
     }
 
+    /// The entry at this place.
+    #[inline]
+    pub fn at(&self, place: usize) -> Option<(&IndicatorCode, &T)> {
+        self.entries.get(place).map(|(code, entry)| (code, entry))
+    }
+
     /// What is said of this indicator.
     pub fn get<C: Borrow<str> + ?Sized>(&self, code: &C) -> Option<&T> {
         self.find(code.borrow()).map(|(_, entry)| entry)
@@ -59,7 +66,7 @@ impl<T> ByIndicator<T> {
 
     /// The same with the map's own code.
     pub fn get_key_value<C: Borrow<str> + ?Sized>(&self, code: &C) -> Option<(&IndicatorCode, &T)> {
-        self.find(code.borrow()).and_then(|(place, _)| self.entries.get(place)).map(|(code, entry)| (code, entry))
+        self.find(code.borrow()).and_then(|(place, _)| self.at(place))
     }
 
     /// Whether anything is said of this indicator.
@@ -94,6 +101,7 @@ impl<T> ByIndicator<T> {
 }
 
 /// The slot in which a search begins, by the ends of the code and its length; `slots` is a power of two.
+#[inline]
 fn slot(code: &str, slots: usize) -> usize {
     const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
     let bytes = code.as_bytes();

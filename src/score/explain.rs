@@ -279,9 +279,8 @@ fn dimensions(tally: &Tally, sums: &Sums, on: Date) -> Vec<DimensionSum> {
         })
         .collect()
     };
-    let dimension = |(code, dimension): (&DimensionCode, &crate::model::Dimension)| {
-        let sum = sums.dimension(code);
-        let counted = super::held(tally.model, code, sum);
+    let dimension = |((code, dimension), sum): ((&DimensionCode, &crate::model::Dimension), &i64)| {
+        let (sum, counted) = (*sum, super::held(dimension, *sum));
         DimensionSum {
             code: code.clone(),
             sum,
@@ -296,7 +295,7 @@ fn dimensions(tally: &Tally, sums: &Sums, on: Date) -> Vec<DimensionSum> {
             indicators: of(code),
         }
     };
-    tally.model.dimensions.iter().map(dimension).collect()
+    tally.model.dimensions.iter().zip(&sums.dimensions).map(dimension).collect()
 }
 
 fn part(tally: &Tally, index: usize, held: &Held, catalogue: &Catalogue, on: Date) -> RecordPart {
