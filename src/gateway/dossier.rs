@@ -3,6 +3,7 @@
 //! Every change of either writes the person's standing, and checks the version that it read: that one
 //! cell puts all changes about a person in an order.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use jiff::civil::Date;
@@ -160,8 +161,12 @@ impl Dossier {
     }
 
     /// All records.
-    pub fn held(&self) -> Vec<Held> {
-        self.chunks.iter().flat_map(|chunk| chunk.held.iter().cloned()).collect()
+    pub fn held(&self) -> Cow<'_, [Held]> {
+        match self.chunks.as_slice() {
+            // As nearly everybody's are.
+            [chunk] => Cow::Borrowed(&chunk.held),
+            chunks => chunks.iter().flat_map(|chunk| chunk.held.iter().cloned()).collect(),
+        }
     }
 
     /// How many records there are.

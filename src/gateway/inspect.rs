@@ -176,7 +176,7 @@ impl Gateway {
     pub async fn export(&self, login: &Login) -> Result<ExportView, GatewayError> {
         let (_, _, policies) = self.moment().await?;
         let dossier = self.dossier(login, *login.person()).await?.ok_or(Refusal::NotFound)?;
-        let records = dossier.held();
+        let records = dossier.held().into_owned();
         let person = dossier.person.ok_or(Refusal::NotFound)?;
         let consents = self.consents(login).await?;
         Ok(ExportView { person, records, consents, policies })

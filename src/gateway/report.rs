@@ -17,11 +17,13 @@ impl Gateway {
     pub(super) async fn report_batch(&self, batch: &Batch<'_>, lines: &[(u64, &[u8])]) -> Result<Intake, GatewayError> {
         let (catalogue, prohibited) = (&batch.policies.catalogue, &batch.policies.prohibited);
         let rules = RecordRules { catalogue, prohibited, today: batch.day, source: Source::Party(&batch.caller.party) };
-        let parsed: Vec<(u64, Result<Held, LineError>)> =
-            lines.iter().map(|(number, line)| (*number, intake::record(line, &rules))).collect();
-        let good = parsed.iter().filter_map(|(_, record)| record.as_ref().ok());
-        let people: Vec<PersonId> = good.map(|held| self.vault.person_id(&held.record.identity)).collect();
-        let _turn = self.person_lanes.enter(people.iter().map(|person| person.0.as_slice())).await;
+        let read = |line: &[u8]| {
+            let held = intake::record(line, &rules)?;
+            Ok((self.vault.person_id(&held.record.identity), held))
+        };
+        let parsed: Vec<Line> = lines.iter().map(|(number, line)| (*number, read(line))).collect();
+        let people = parsed.iter().filter_map(|(_, record)| Some(record.as_ref().ok()?.0.0.as_slice()));
+        let _turn = self.person_lanes.enter(people).await;
         for _ in 0..TRIES_MAX {
             if let Some(intake) = self.report_once(batch, &parsed).await? {
                 return Ok(intake);
@@ -30,16 +32,12 @@ impl Gateway {
         Err(Refusal::Busy.into())
     }
 
-    async fn report_once(
-        &self,
-        batch: &Batch<'_>,
-        parsed: &[(u64, Result<Held, LineError>)],
-    ) -> Result<Option<Intake>, GatewayError> {
+    async fn report_once(&self, batch: &Batch<'_>, parsed: &[Line]) -> Result<Option<Intake>, GatewayError> {
         let mut read = Read { touched: Touched::none(batch.rule), origins: BTreeMap::new() };
         let mut intake = Intake::default();
         for (line, record) in parsed {
             let taken = match record {
-                Ok(held) => self.take(&mut read, held.clone(), batch.policies).await?,
+                Ok((person, held)) => self.take(&mut read, *person, held.clone(), batch.policies).await?,
                 Err(error) => Err(error.clone()),
             };
             match taken {
@@ -64,10 +62,10 @@ impl Gateway {
     async fn take(
         &self,
         read: &mut Read,
+        person: PersonId,
         mut held: Held,
         policies: &Loaded,
     ) -> Result<Result<Effect, LineError>, GatewayError> {
-        let person = self.vault.person_id(&held.record.identity);
         let (provider, id) = (held.record.provider.clone(), held.record.id.clone());
         let origin = self.vault.lookup("origin", &[provider.as_str().as_bytes(), id.as_str().as_bytes()]);
         let place = Place::new(tables::ORIGIN, origin);
@@ -122,6 +120,9 @@ impl Gateway {
         Ok(())
     }
 }
+
+/// A line's number, and whom it is about and what it says, or why it is refused.
+type Line = (u64, Result<(PersonId, Held), LineError>);
 
 /// What a batch has read and changed so far.
 struct Read {
