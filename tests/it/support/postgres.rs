@@ -269,6 +269,30 @@ impl Server {
         panic!("no standby: {}", self.log());
     }
 
+    /// Stops this standby from receiving, until [`Self::let_go`]: what its primary acknowledges now is on one machine alone.
+    pub async fn hold_back(&self) -> i32 {
+        let row = self.admin("postgres").await.query_one("SELECT pid FROM pg_stat_wal_receiver", &[]).await.unwrap();
+        let receiver = row.get(0);
+        signal(receiver, "-STOP");
+        receiver
+    }
+
+    /// What came meanwhile is not read any more.
+    pub fn let_go(&self, receiver: i32) {
+        signal(receiver, "-TERM");
+        signal(receiver, "-CONT");
+    }
+
+    /// Waits until a commit of this primary waits for its standby, or for so long.
+    pub async fn is_waited_on(&self, within: Duration) {
+        let until = tokio::time::Instant::now() + within;
+        let admin = self.admin("postgres").await;
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        while admin.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 && tokio::time::Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// A standby becomes the primary.
     pub async fn promote(&self) {
         let row = self.admin("postgres").await.query_one("SELECT pg_promote(true, 60)", &[]).await.unwrap();
@@ -300,6 +324,11 @@ impl Server {
             let _likewise = child.wait();
         }
     }
+}
+
+fn signal(process: i32, name: &str) {
+    let sent = Command::new("kill").args([name, &process.to_string()]).status().unwrap();
+    assert!(sent.success());
 }
 
 impl Drop for Server {
