@@ -1,10 +1,11 @@
 //! More than the gateway bears: connections that lead nowhere, and ten times the calls that it works on at once.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::support::deployment::{Deployment, LIBRARY, free_addresses, outcome, problem, rewrite, token};
 use crate::support::nightly::figure;
