@@ -123,8 +123,15 @@ impl FromRequestParts<Arc<WebState>> for Anybody {
 }
 
 /// The fields of a form or of a query.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Fields(Vec<(String, String)>);
+
+/// The names alone: the values are numbers, tokens and codes that somebody typed.
+impl std::fmt::Debug for Fields {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
 
 impl Fields {
     /// A field's text without blanks around it; empty where it is not there.

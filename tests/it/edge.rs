@@ -13,4 +13,5 @@ mod operation;
 mod overload;
 mod power;
 mod signatures;
+mod timing;
 mod trouble;

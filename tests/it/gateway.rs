@@ -1,6 +1,7 @@
 //! The use cases over the memory store: what each promises, and what an attacker tries.
 
 mod ask;
+mod attacker;
 mod audit;
 mod backup;
 mod cells;

@@ -7,6 +7,7 @@ pub mod nightly;
 pub mod postgres;
 pub mod process;
 pub mod raw;
+pub mod statistics;
 pub mod survival;
 pub mod world;
 

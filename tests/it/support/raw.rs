@@ -13,6 +13,11 @@ use super::deployment::Deployment;
 
 /// A TLS connection to the parties' side, with a party's certificate or none.
 pub async fn tls(city: &Deployment, party: Option<&str>) -> TlsStream<TcpStream> {
+    tls_at(city, city.config.api, party).await
+}
+
+/// The same to an address that leads there.
+pub async fn tls_at(city: &Deployment, at: std::net::SocketAddr, party: Option<&str>) -> TlsStream<TcpStream> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&city.read("pki/ca.pem")).unwrap()).unwrap();
@@ -28,7 +33,7 @@ pub async fn tls(city: &Deployment, party: Option<&str>) -> TlsStream<TcpStream>
             config.with_client_auth_cert(vec![cert], key).unwrap()
         }
     };
-    let tcp = TcpStream::connect(city.config.api).await.unwrap();
+    let tcp = TcpStream::connect(at).await.unwrap();
     tcp.set_nodelay(true).unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
     tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()

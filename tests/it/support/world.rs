@@ -38,6 +38,11 @@ impl Seeded {
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new((seed, 0)))
     }
+
+    /// From here on the bytes of another seed.
+    pub fn reseed(&self, seed: u64) {
+        *self.0.lock().unwrap() = (seed, 0);
+    }
 }
 
 impl Entropy for Seeded {
@@ -361,6 +366,11 @@ impl World {
 
     pub fn fresh(&self, what: &str) -> String {
         format!("{what}-{:016}", self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Two worlds that are given the same seed before the same call draw the same random bytes in it.
+    pub fn reseed(&self, seed: u64) {
+        self.entropy.reseed(seed);
     }
 
     pub fn advance(&self, seconds: u64) {
