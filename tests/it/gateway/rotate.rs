@@ -138,7 +138,8 @@ async fn no_call_fails_while_keys_rotate() {
         }
     }
     let second_set = world.jwks();
-    assert!(moved >= 304, "{moved}");
+    // The register's lines wrap those that they change themselves.
+    assert!(moved >= 300, "{moved}");
     reached(calls.load(Ordering::SeqCst) + 4).await;
     stop.store(true, Ordering::SeqCst);
     let mut attestations = 0;
@@ -152,11 +153,51 @@ async fn no_call_fails_while_keys_rotate() {
             attestations += 1;
         }
     }
+    // Who was sealed before the keys came and written after the last pass is met by one more.
+    while world.gateway.rewrap(0).await.unwrap() > 0 {}
     assert_eq!(wrapped_by(&world).await, BTreeMap::from([(2, 304)]));
     assert_eq!(world.gateway.wrapped_from(), 2);
     let audited = audit(world.store.inner(), &opened(&rotated.text), &world.outside, &mut |_| {}).await.unwrap();
     assert_eq!(audited.findings, []);
     nightly::figure("rotation under load", format_args!("0 calls failed, {attestations} attestations verify twice"));
+}
+
+/// The register and the rotation write the same cells at the same time: each line counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_line_of_the_register_is_lost_to_a_rotation() {
+    const WRITERS: u32 = 4;
+    let world = Arc::new(World::new().await);
+    world.register(1..1 + WRITERS * 20).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut tasks = Vec::new();
+    for writer in 0..WRITERS {
+        let (world, stop) = (world.clone(), stop.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut resident = true;
+            while !stop.load(Ordering::SeqCst) {
+                resident = !resident;
+                for n in 1 + writer * 20..1 + (writer + 1) * 20 {
+                    let mut line = register_line(n);
+                    line["resident"] = resident.into();
+                    let enrolled = world.gateway.enrol(&caller("yx-public-security"), &lines(&[line])).await.unwrap();
+                    // Had the line before been lost, this one would change nothing.
+                    assert_eq!(enrolled.replaced, 1, "a line about {n} was lost");
+                }
+            }
+        }));
+    }
+    let mut text = keyring_text().to_owned();
+    for _ in 0..nightly::rounds(30, 300) {
+        text = rotate(&text, world.clock.now(), 0, 1).text;
+        world.gateway.take_keys(opened(&text)).unwrap();
+        world.gateway.rewrap(0).await.unwrap();
+    }
+    stop.store(true, Ordering::SeqCst);
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let audited = audit(world.store.inner(), &opened(&text), &world.outside, &mut |_| {}).await.unwrap();
+    assert_eq!(audited.findings, []);
 }
 
 #[tokio::test]
