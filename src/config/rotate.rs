@@ -23,6 +23,8 @@ use crate::store::sled::OpenError;
 const YOUNG_HOURS: i64 = 24;
 /// How many passes over the people end at the latest with one that finds nothing to do.
 const PASSES_MAX: usize = 100;
+/// How long is waited for a gateway's listener.
+const KNOCK: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// What is wanted of a rotation.
 #[derive(Debug, Clone, Copy)]
@@ -87,10 +89,15 @@ impl Config {
         let keys = self.open_keys()?;
         let shared = keys.logs().len() > 1;
         let now = clock.now();
-        let gateway = match self.open(clock.clone(), entropy.clone()).await {
-            Ok(deployment) => Some(deployment.gateway),
-            Err(DeploymentError::Store(OpenError::InUse { .. })) => None,
-            Err(error) => return Err(error.into()),
+        // A database lets a second process in, and two must never write one log: so whoever listens is asked first.
+        let listens = std::net::TcpStream::connect_timeout(&self.listen, KNOCK).is_ok();
+        let gateway = match listens {
+            true => None,
+            false => match self.open(clock.clone(), entropy.clone()).await {
+                Ok(deployment) => Some(deployment.gateway),
+                Err(DeploymentError::Store(OpenError::InUse { .. })) => None,
+                Err(error) => return Err(error.into()),
+            },
         };
         let done = self.rotate_over(gateway.as_ref(), &keys, wish, shared, now, &*entropy, before).await;
         if let Some(gateway) = gateway {
