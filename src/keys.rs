@@ -339,5 +339,8 @@ mod tests {
         let root = RootKey::parse(&format!("{ROOT_HEADING} {}", BASE64.encode([9; 32])), false).unwrap();
         assert_eq!(format!("{root:?}"), "RootKey(SecretKey(..))");
         assert_eq!(format!("{:?}", MacKey::new(&SecretKey::new([9; 32]))), "MacKey(..)");
+        let new =
+            NewKeyring::generate("yuxi.example/log", "2026-11-25T00:00:00Z".parse().unwrap(), &SystemEntropy::new());
+        assert_eq!(format!("{:?}", new.unwrap()), "NewKeyring(..)");
     }
 }
