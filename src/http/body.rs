@@ -198,7 +198,8 @@ fn unfit(text: &str, error: &serde_json::Error) -> Problem {
     let place = format!("line {}, column {}", error.line(), error.column());
     let quoted =
         |prefix: &str| said.strip_prefix(prefix).and_then(|rest| rest.split_once('`')).map(|(name, _)| shown(name));
-    let known = || said.split_once(", expected ").map_or(String::new(), |(_, rest)| without_place(rest));
+    // The last of them is serde's own: one before it stands in what the caller sent.
+    let known = || said.rsplit_once(", expected ").map_or(String::new(), |(_, rest)| without_place(rest));
     for (prefix, code, what) in [
         ("unknown field `", code::UNKNOWN_FIELD, "is not known here"),
         ("missing field `", code::MISSING_FIELD, "is missing"),
@@ -468,6 +469,8 @@ mod tests {
                 format!(r#"{{"scenario":"a","uses":"{secret}"}}"#),
                 format!(r#"{{"scenario":"a","person":{{"name":"n","kind":"{secret}"}}}}"#),
                 format!(r#"{{"scenario":"{secret}",{text}"#),
+                format!(r#"{{"scenario":"a","uses":"x, expected {secret}"}}"#),
+                format!(r#"{{"scenario":"a","uses":"x, expected y at line {secret}"}}"#),
             ] {
                 if let Err(problem) = read_json::<Ask>(body.as_bytes()) {
                     prop_assert!(!problem.to_json().to_string().contains(&secret), "{body}");
