@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::app::App;
-use super::body::{read_json, require_content_type};
+use super::body::{Object, read_json, require_content_type};
 use super::extract::{Segment, Whole};
 use super::problem::{Problem, code};
 use super::query::{Query, before_entry};
@@ -28,7 +28,7 @@ const FILTERS: [&str; 8] = ["from", "to", "party", "scenario", "action", "case",
 #[serde(deny_unknown_fields)]
 struct NewCase {
     reason: String,
-    person: CasePerson,
+    person: Object<CasePerson>,
 }
 
 #[derive(Deserialize)]
@@ -84,7 +84,7 @@ pub(super) async fn open_case(State(app): State<Arc<App>>, headers: HeaderMap, W
     let officer = app.officer(&headers).await?;
     app.own_pages_only(&headers)?;
     require_content_type(&headers, "application/json")?;
-    let NewCase { reason, person: CasePerson { id_type, id_number } } = read_json(&body)?;
+    let NewCase { reason, person: Object(CasePerson { id_type, id_number }) } = read_json(&body)?;
     let malformed = |detail: String| Problem::new(code::OUT_OF_RANGE, detail).with("field", "person");
     let id_type = match id_type.as_deref() {
         None => IdType::ResidentId,

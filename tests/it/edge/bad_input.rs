@@ -342,6 +342,7 @@ fn rows(city: &Deployment, good: &str, others: &str, code: &str, unconfirmed: &s
             400,
             "missing-field",
         ),
+        post("a case of a person as a list", Officer, "/v1/cases", case(json!([null, P1])), 400, "wrong-type"),
         post(
             "a case without a reason",
             Officer,
