@@ -144,8 +144,12 @@ impl Config {
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
         let name = file.display().to_string();
         let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let bytes = limited(file, CONFIG_BYTES_MAX)?;
-        reading::parse(&name, bytes, folder)
+        Self::parse(&name, limited(file, CONFIG_BYTES_MAX)?, folder)
+    }
+
+    /// Reads the bytes of a configuration file that messages call `name`; paths in it are relative to `folder`.
+    pub fn parse(name: &str, bytes: Vec<u8>, folder: &Path) -> Result<Self, ConfigError> {
+        reading::parse(name, bytes, folder)
     }
 
     /// The text of a configuration file with these settings, for a file in `folder`.
@@ -186,7 +190,11 @@ impl Config {
             "The folders. Keep `checkpoints` on another disk if you can, and back `keys` up apart from `store`.",
             "store",
             match &self.store {
-                StorePlace::Folder(folder) => path(folder),
+                StorePlace::Folder(place) => match place.strip_prefix(folder) {
+                    // A folder of such a name, and no database.
+                    Ok(rest) if PostgresAddress::is_one(&rest.to_string_lossy()) => path(&Path::new(".").join(rest)),
+                    _ => path(place),
+                },
                 StorePlace::Database(database) => quoted(database.address.text()),
             },
         );

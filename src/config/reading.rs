@@ -264,6 +264,15 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_is_called_like_a_database_stays_a_folder() {
+        let text = text().replace("store = \"store\"", "store = \"./postgresql://x\"");
+        let read = parse("jadegate.toml", text.into_bytes(), Path::new("/d")).unwrap();
+        assert_eq!(read.store.folder(), Some(Path::new("/d/postgresql://x")));
+        let again = read.to_toml(Path::new("/d")).into_bytes();
+        assert_eq!(parse("jadegate.toml", again, Path::new("/d")).unwrap(), read);
+    }
+
+    #[test]
     fn each_setting_is_needed_and_no_other_is_taken() {
         let whole = text();
         for line in whole.lines().filter(|l| l.contains(" = ")) {
