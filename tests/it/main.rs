@@ -8,6 +8,7 @@
 )]
 
 mod cli;
+mod corpora;
 mod edge;
 mod gateway;
 mod openapi;
