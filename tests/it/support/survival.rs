@@ -196,6 +196,7 @@ async fn read_log(public: &mut Client, key: &VerifierKey) -> Log {
     for index in 0..checkpoint.size.div_ceil(TILE_WIDTH) {
         let request = TileRequest::Entries { index, width: width_at(0, index, checkpoint.size) };
         let bundle = public.get(&format!("/log/tile/{}", request.path())).await.unwrap();
+        assert_eq!(bundle.status, 200, "bundle {index}");
         for entry in bundle.body.chunks(2 + ENTRY_BYTES) {
             edge.append(leaf_hash(&entry[2..]), &mut Vec::new());
             roots.push(edge.root());
