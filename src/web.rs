@@ -39,7 +39,7 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self';
     form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 /// Somebody whom the demo's first page offers to log in as.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Example {
     /// What the login form takes.
     pub login: String,

@@ -16,7 +16,6 @@ pub const BOM: &[u8] = b"\xEF\xBB\xBF";
 const KEPT_BYTES_MAX: usize = LINE_BYTES_MAX + 2;
 
 /// The lines of an input.
-#[derive(Debug)]
 pub struct Lines<R> {
     input: R,
     /// How many lines have been given.

@@ -91,7 +91,7 @@ pub struct SummaryRow {
 }
 
 /// What a case is opened with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct CaseRequest {
     /// Why.
     pub reason: String,

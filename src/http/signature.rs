@@ -35,7 +35,7 @@ pub const NONCE_CHARS_MAX: usize = 128;
 pub const COVERED_AT_LEAST: [&str; 4] = ["@method", "@target-uri", "content-digest", "content-type"];
 
 /// A call without its body, as far as a signature speaks of it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct SignedHead<'a> {
     /// The method as received.
     pub method: &'a str,

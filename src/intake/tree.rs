@@ -9,7 +9,6 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::{LINE_BYTES_MAX, LineCode, LineError, shown};
 
 /// A JSON value.
-#[derive(Debug)]
 pub(super) enum Tree {
     Null,
     Flag(bool),

@@ -19,7 +19,7 @@ use crate::http::listener::Peer;
 use crate::http::session::token_from;
 
 /// How a request is to be answered: the language, and where the links to the other one lead.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Seen {
     pub(super) lang: Lang,
     pub(super) here: String,
