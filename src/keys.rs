@@ -231,6 +231,14 @@ pub const FIRST_LOG: u16 = 1;
 /// How many logs a deployment has at most.
 pub const LOGS_MAX: usize = 256;
 
+/// The longest origin: it stands in every proof, and an answer has one size.
+const ORIGIN_BYTES_MAX: usize = 128;
+
+/// Whether a text can name a log: 1 to 128 ASCII characters, no blank and no plus, as a signed note's key name wants it.
+pub fn is_origin(text: &str) -> bool {
+    (1..=ORIGIN_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b'+')
+}
+
 /// A log's name in paths and files; a deployment's logs differ in it.
 pub fn path_name(origin: &str) -> String {
     origin.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' }).collect()

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Database, Staff, StaffRole, StorePlace, TlsFiles};
+use crate::keys::is_origin;
 use crate::policy::{Document, Mistake, Mistakes, Once, Source, Table, Value};
 use crate::store::postgres::PostgresAddress;
 
@@ -147,8 +148,7 @@ fn base(value: &Value<'_>, schemes: &[&str], m: &mut Mistakes) -> Option<String>
 
 fn origin(value: &Value<'_>, m: &mut Mistakes) -> Option<String> {
     let text = value.text(m)?;
-    // A signed note's key name: no blank and no plus; it also stands in a path.
-    if text.len() > 128 || !text.bytes().all(|b| b.is_ascii_graphic() && b != b'+') {
+    if !is_origin(text) {
         value.wrong(
             m,
             format!("\"{text}\" cannot name a log"),
