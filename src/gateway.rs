@@ -26,12 +26,12 @@ pub use inspect::{AccessView, ExportView, LookView, ScoreView};
 pub use publish::{LoadError, Loaded, ModelInForce};
 pub use refusal::{GatewayError, Refusal};
 pub use restored::Ended;
-
-pub use crate::ledger::EntryId;
 pub use review::{CaseRequest, LogFilter, LogLine, Summary, SummaryRow};
 pub use rotate::TakeKeysError;
 pub use sessions::{SESSION_SECONDS, Staff, Who};
 pub use upload::{Intake, RejectedLine};
+
+pub use crate::ledger::EntryId;
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, RwLock};
@@ -275,7 +275,7 @@ impl Gateway {
     }
 
     async fn get_all<const N: usize>(&self, places: [Place; N]) -> Result<[Option<Cell>; N], GatewayError> {
-        let found = self.store.get_many(&places).await.map_err(|e| GatewayError::Fault(e.to_string()))?;
+        let found = self.store.get_many(&places).await?;
         found.try_into().map_err(|_| GatewayError::Fault("the store gave another number of cells".into()))
     }
 

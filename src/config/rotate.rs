@@ -87,7 +87,6 @@ impl Config {
         let folder = std::fs::File::open(&self.keys).map_err(|e| DeploymentError::file(&self.keys, &e))?;
         folder.try_lock().map_err(|_| RotateError::Busy)?;
         let keys = self.open_keys()?;
-        let shared = keys.logs().len() > 1;
         let now = clock.now();
         // A database lets a second process in, and two must never write one log: so whoever listens is asked first.
         let listens = std::net::TcpStream::connect_timeout(&self.listen, KNOCK).is_ok();
@@ -99,20 +98,18 @@ impl Config {
                 Err(error) => return Err(error.into()),
             },
         };
-        let done = self.rotate_over(gateway.as_ref(), &keys, wish, shared, now, &*entropy, before).await;
+        let done = self.rotate_over(gateway.as_ref(), &keys, wish, now, &*entropy, before).await;
         if let Some(gateway) = gateway {
             gateway.close().await;
         }
         done
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the parts of one rotation, named once")]
     async fn rotate_over(
         &self,
         gateway: Option<&Gateway>,
         keys: &Keyring,
         wish: RotateWish,
-        shared: bool,
         now: Timestamp,
         entropy: &dyn Entropy,
         before: BeforeStep<'_>,
@@ -120,7 +117,7 @@ impl Config {
         let people = wrap_all(gateway).await?;
         let (working_from, signing_from) = keys.newest_from();
         let young = now.duration_since(working_from).as_hours() < YOUNG_HOURS && keys.newest().0 > 1;
-        let running = gateway.is_none();
+        let (running, shared) = (gateway.is_none(), keys.logs().len() > 1);
         if people > 0 || (young && !wish.at_once) {
             let from = (working_from, signing_from);
             return Ok(RotateReport { rotated: None, from, people, running, shared });

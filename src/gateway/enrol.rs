@@ -9,11 +9,13 @@ use crate::person::{Person, PersonId};
 impl Gateway {
     pub(super) async fn enrol_batch(&self, batch: &Batch<'_>, lines: &[(u64, &[u8])]) -> Result<Intake, GatewayError> {
         let prohibited = &batch.policies.prohibited;
-        let parsed: Vec<(u64, Result<Person, LineError>)> =
-            lines.iter().map(|(number, line)| (*number, intake::person(line, batch.day, prohibited))).collect();
-        let good = parsed.iter().filter_map(|(_, person)| person.as_ref().ok());
-        let people: Vec<PersonId> = good.map(|person| self.vault.person_id(&person.identity)).collect();
-        let _turn = self.person_lanes.enter(people.iter().map(|person| person.0.as_slice())).await;
+        let read = |line: &[u8]| {
+            let person = intake::person(line, batch.day, prohibited)?;
+            Ok((self.vault.person_id(&person.identity), person))
+        };
+        let parsed: Vec<Line> = lines.iter().map(|(number, line)| (*number, read(line))).collect();
+        let people = parsed.iter().filter_map(|(_, person)| Some(person.as_ref().ok()?.0.0.as_slice()));
+        let _turn = self.person_lanes.enter(people).await;
         for _ in 0..TRIES_MAX {
             if let Some(intake) = self.enrol_once(batch, &parsed).await? {
                 return Ok(intake);
@@ -22,22 +24,18 @@ impl Gateway {
         Err(Refusal::Busy.into())
     }
 
-    async fn enrol_once(
-        &self,
-        batch: &Batch<'_>,
-        parsed: &[(u64, Result<Person, LineError>)],
-    ) -> Result<Option<Intake>, GatewayError> {
+    async fn enrol_once(&self, batch: &Batch<'_>, parsed: &[Line]) -> Result<Option<Intake>, GatewayError> {
         let mut touched = Touched::none(batch.rule);
         let mut intake = Intake::default();
         for (line, person) in parsed {
-            let person = match person {
-                Ok(person) => person,
+            let (id, person) = match person {
+                Ok(read) => read,
                 Err(error) => {
                     intake.rejected.push(RejectedLine { line: *line, error: error.clone() });
                     continue;
                 }
             };
-            let dossier = self.touch(&mut touched, self.vault.person_id(&person.identity)).await?;
+            let dossier = self.touch(&mut touched, *id).await?;
             intake.count(match &dossier.person {
                 Some(earlier) if earlier == person => Effect::Unchanged,
                 Some(_) => Effect::Replaced,
@@ -52,3 +50,6 @@ impl Gateway {
         Ok(receipt.map(|_| intake))
     }
 }
+
+/// A line's number, and who it is about and what it says, or why it is refused.
+type Line = (u64, Result<(PersonId, Person), LineError>);

@@ -49,11 +49,7 @@ impl Merged {
                 None => reader.size(),
             };
             if let Some((id, at)) = before {
-                end = end.min(match reader.number() {
-                    log if log == id.log => id.index,
-                    log if log < id.log => reader.since(after(at)).await?,
-                    _ => reader.since(at).await?,
-                });
+                end = end.min(end_before(&reader, id, at).await?);
             }
             cursors.push(Cursor { reader, first, end, block: Vec::new() });
         }
@@ -76,6 +72,15 @@ impl Merged {
             let (index, body) = cursor.block.pop()?;
             Some((EntryId { log: cursor.reader.number(), index }, body))
         }))
+    }
+}
+
+/// Where the entries of a log end that come behind the entry `id` of `at` in this order.
+async fn end_before(reader: &LogReader, id: EntryId, at: Timestamp) -> Result<u64, ReadError> {
+    match reader.number() {
+        log if log == id.log => Ok(id.index),
+        log if log < id.log => reader.since(after(at)).await,
+        _ => reader.since(at).await,
     }
 }
 
@@ -104,10 +109,7 @@ pub(super) async fn page(
         indexes.sort_unstable();
         let reader = logs.log(log).await?;
         if let Some((id, at)) = before {
-            let end = match log == id.log {
-                true => id.index,
-                false => reader.since(if log < id.log { after(at) } else { at }).await?,
-            };
+            let end = end_before(&reader, id, at).await?;
             indexes.truncate(indexes.partition_point(|index| *index < end));
         }
         lists.push((reader, indexes, None::<(u64, Body)>));

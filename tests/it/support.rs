@@ -9,6 +9,7 @@ pub mod process;
 pub mod raw;
 pub mod statistics;
 pub mod survival;
+pub mod tree;
 pub mod world;
 
 pub use folder::Folder;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jadegate::access_log::entry::{Body, LogAction, Subject};
 use jadegate::access_log::tile::TileRequest;
-use jadegate::access_log::{Hash, empty_root, leaf_hash, node_hash};
+use jadegate::access_log::{Hash, leaf_hash};
 use jadegate::gateway::Refusal;
 use jadegate::ledger::{Change, LeafPlace, Ledger, RecordError};
 use jadegate::store::faulty::FaultyStore;
@@ -14,6 +14,7 @@ use jadegate::tables;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 
+use crate::support::tree::naive_root;
 use crate::support::world::{Kept, NOW, Seeded, World, caller, keyring, lines, record_line, refusal};
 
 const CELLS: Table = Table::new("cells");
@@ -36,18 +37,6 @@ fn change(number: u64) -> Change {
     change.checks.push(Check::Absent(place.clone()));
     change.writes.push(Write::Put(place, Cell { version: 1, value: vec![7; 20] }));
     change
-}
-
-/// The root as RFC 6962 defines it.
-fn naive_root(leaves: &[Hash]) -> Hash {
-    match leaves {
-        [] => empty_root(),
-        [one] => *one,
-        _ => {
-            let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
-            node_hash(&naive_root(left), &naive_root(right))
-        }
-    }
 }
 
 /// Checks the whole log of a ledger as it stands: root, entries, tiles.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jadegate::access_log::checkpoint::VerifierKey;
 use jadegate::access_log::proof::Proof;
-use jadegate::access_log::{Hash, empty_root, leaf_hash, node_hash};
+use jadegate::access_log::{Hash, leaf_hash};
 use jadegate::clock::{Clock, ManualClock};
 use jadegate::gateway::{AskRequest, ConsentRequest, EntryId, Gateway, LogFilter, LogLine, Refusal};
 use jadegate::ledger::audit::{Audit, audit};
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use crate::support::tree::naive_root;
 use crate::support::world::{
     Brought, Kept, World, caller, keyring_for, lines, officer, policies_with, record_line, refusal,
 };
@@ -27,18 +28,6 @@ const CIVIL: &str = "yx-civil-affairs";
 async fn audited(world: &World, kept: &[Kept]) -> Audit {
     let copies = Brought(std::iter::once(&world.outside).chain(kept).cloned().collect());
     audit(world.store.inner(), &keyring_for(1), &copies, &mut |_| {}).await.unwrap()
-}
-
-/// The root as RFC 6962 defines it.
-fn naive_root(leaves: &[Hash]) -> Hash {
-    match leaves {
-        [] => empty_root(),
-        [one] => *one,
-        _ => {
-            let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
-            node_hash(&naive_root(left), &naive_root(right))
-        }
-    }
 }
 
 /// Every log, read through one gateway, verifies from its first entry to its checkpoint.

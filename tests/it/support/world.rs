@@ -325,21 +325,21 @@ impl World {
     /// The same, with a clock of its own.
     pub async fn beside_at(&self, log: u16, outside: &Kept, clock: &Arc<ManualClock>) -> Arc<Gateway> {
         let (set, entropy) = (PolicySet::parse(shipped()).unwrap(), Arc::new(Seeded::new(1_000 + u64::from(log))));
-        open(&self.store, keyring_for(log), set, ISSUER, outside, clock, &entropy).await.unwrap()
+        open(parts(&self.store, keyring_for(log), set, ISSUER, outside, clock, &entropy)).await.unwrap()
     }
 
     /// The same as [`Self::beside`], over a store that stands before the world's.
     pub async fn beside_over(&self, store: Arc<dyn Store>, log: u16, outside: &Kept) -> Arc<Gateway> {
         let (set, entropy) = (PolicySet::parse(shipped()).unwrap(), Arc::new(Seeded::new(2_000 + u64::from(log))));
         let store = Arc::new(FaultyStore::new(store));
-        open(&store, keyring_for(log), set, ISSUER, outside, &self.clock, &entropy).await.unwrap()
+        open(parts(&store, keyring_for(log), set, ISSUER, outside, &self.clock, &entropy)).await.unwrap()
     }
 
     async fn of_keys(keys: Keyring, policies: PolicySet, seed: u64, issuer: &str) -> Result<Self, StartError> {
         let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
         let (outside, entropy) = (Kept::default(), Arc::new(Seeded::new(seed)));
-        let gateway = open(&store, keys, policies, issuer, &outside, &clock, &entropy).await?;
+        let gateway = open(parts(&store, keys, policies, issuer, &outside, &clock, &entropy)).await?;
         Ok(Self { gateway, store, clock, outside, entropy, next: AtomicU64::new(0) })
     }
 
@@ -349,14 +349,15 @@ impl World {
     }
 
     pub async fn reopen_with(&mut self, policies: PolicySet, keys: Keyring) -> Result<(), StartError> {
-        self.gateway = open(&self.store, keys, policies, ISSUER, &self.outside, &self.clock, &self.entropy).await?;
+        self.gateway =
+            open(parts(&self.store, keys, policies, ISSUER, &self.outside, &self.clock, &self.entropy)).await?;
         Ok(())
     }
 
     /// Another gateway over the same store, beside this world's.
     pub async fn another(&self, seed: u64) -> Arc<Gateway> {
         let (set, entropy) = (PolicySet::parse(shipped()).unwrap(), Arc::new(Seeded::new(seed)));
-        open(&self.store, keyring(), set, ISSUER, &self.outside, &self.clock, &entropy).await.unwrap()
+        open(parts(&self.store, keyring(), set, ISSUER, &self.outside, &self.clock, &entropy)).await.unwrap()
     }
 
     /// Puts another store under the world; [`World::reopen`] starts on it.
@@ -539,16 +540,8 @@ pub async fn cells(store: &dyn Store, table: Table) -> Vec<(Place, Cell)> {
     found.into_iter().map(|(key, cell)| (Place::new(table, key), cell)).collect()
 }
 
-async fn open(
-    store: &Arc<FaultyStore>,
-    keys: Keyring,
-    policies: PolicySet,
-    issuer: &str,
-    outside: &Kept,
-    clock: &Arc<ManualClock>,
-    entropy: &Arc<Seeded>,
-) -> Result<Arc<Gateway>, StartError> {
-    Gateway::open(parts(store, keys, policies, issuer, outside, clock, entropy)).await.map(Arc::new)
+async fn open(parts: Parts) -> Result<Arc<Gateway>, StartError> {
+    Gateway::open(parts).await.map(Arc::new)
 }
 
 fn parts(
