@@ -1,6 +1,6 @@
 //! A provider reports records. A record is in the score before its call returns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::dossier::{Dossier, RECORDS_MAX};
 use super::publish::Loaded;
@@ -9,7 +9,7 @@ use super::{Gateway, GatewayError, Refusal, TRIES_MAX, at, next_version, unchang
 use crate::access_log::entry::LogAction;
 use crate::intake::{self, LineCode, LineError, RecordRules, Source};
 use crate::person::PersonId;
-use crate::record::Held;
+use crate::record::{Held, Record};
 use crate::store::{Cell, Place, Write};
 use crate::tables;
 
@@ -19,10 +19,11 @@ impl Gateway {
         let rules = RecordRules { catalogue, prohibited, today: batch.day, source: Source::Party(&batch.caller.party) };
         let read = |line: &[u8]| {
             let held = intake::record(line, &rules)?;
-            Ok((self.vault.person_id(&held.record.identity), held))
+            let (person, origin) = (self.vault.person_id(&held.record.identity), self.origin_place(&held.record));
+            Ok(Reported { person, origin, held })
         };
         let parsed: Vec<Line> = lines.iter().map(|(number, line)| (*number, read(line))).collect();
-        let people = parsed.iter().filter_map(|(_, record)| Some(record.as_ref().ok()?.0.0.as_slice()));
+        let people = parsed.iter().filter_map(|(_, record)| Some(record.as_ref().ok()?.person.0.as_slice()));
         let _turn = self.person_lanes.enter(people).await;
         for _ in 0..TRIES_MAX {
             if let Some(intake) = self.report_once(batch, &parsed).await? {
@@ -33,11 +34,13 @@ impl Gateway {
     }
 
     async fn report_once(&self, batch: &Batch<'_>, parsed: &[Line]) -> Result<Option<Intake>, GatewayError> {
-        let mut read = Read { touched: Touched::none(batch.rule), origins: BTreeMap::new() };
+        let good = parsed.iter().filter_map(|(_, record)| record.as_ref().ok());
+        let origins = self.origins(good.map(|reported| reported.origin.clone()).collect()).await?;
+        let mut read = Read { touched: Touched::none(batch.rule), origins };
         let mut intake = Intake::default();
         for (line, record) in parsed {
             let taken = match record {
-                Ok((person, held)) => self.take(&mut read, *person, held.clone(), batch.policies).await?,
+                Ok(reported) => self.take(&mut read, reported, batch.policies).await?,
                 Err(error) => Err(error.clone()),
             };
             match taken {
@@ -62,15 +65,12 @@ impl Gateway {
     async fn take(
         &self,
         read: &mut Read,
-        person: PersonId,
-        mut held: Held,
+        reported: &Reported,
         policies: &Loaded,
     ) -> Result<Result<Effect, LineError>, GatewayError> {
+        let (person, place, mut held) = (reported.person, &reported.origin, reported.held.clone());
         let (provider, id) = (held.record.provider.clone(), held.record.id.clone());
-        let origin = self.vault.lookup("origin", &[provider.as_str().as_bytes(), id.as_str().as_bytes()]);
-        let place = Place::new(tables::ORIGIN, origin);
-        self.load_origin(read, &place).await?;
-        let holder = read.origins.get(&place).and_then(Origin::holder);
+        let holder = read.origins.get(place).and_then(Origin::holder);
         self.touch(&mut read.touched, person).await?;
 
         let mut effect = Effect::Accepted;
@@ -98,31 +98,44 @@ impl Gateway {
         if let Some(dossier) = read.touched.get_mut(&person) {
             dossier.insert(held, policies);
         }
-        if let Some(origin) = read.origins.get_mut(&place).filter(|_| moves_in) {
+        if let Some(origin) = read.origins.get_mut(place).filter(|_| moves_in) {
             origin.moved_to = Some(person);
         }
         Ok(Ok(effect))
     }
 
-    async fn load_origin(&self, read: &mut Read, place: &Place) -> Result<(), GatewayError> {
-        if read.origins.contains_key(place) {
-            return Ok(());
-        }
-        let cell = self.get(place).await?;
-        let stored = match &cell {
-            Some(cell) => {
-                let bytes = self.vault.open_indexed(at(place, cell.version), &cell.value)?;
-                bytes.first_chunk::<32>().copied().map(PersonId)
-            }
-            None => None,
+    fn origin_place(&self, record: &Record) -> Place {
+        let (provider, id) = (record.provider.as_str().as_bytes(), record.id.as_str().as_bytes());
+        Place::new(tables::ORIGIN, self.vault.lookup("origin", &[provider, id]))
+    }
+
+    /// Who holds the last versions of a batch's records, in one round trip.
+    async fn origins(&self, places: BTreeSet<Place>) -> Result<BTreeMap<Place, Origin>, GatewayError> {
+        let places: Vec<Place> = places.into_iter().collect();
+        let cells = self.store.get_many(&places).await?;
+        let origin = |(place, cell): (Place, Option<Cell>)| {
+            let stored = match &cell {
+                Some(cell) => {
+                    let bytes = self.vault.open_indexed(at(&place, cell.version), &cell.value)?;
+                    bytes.first_chunk::<32>().copied().map(PersonId)
+                }
+                None => None,
+            };
+            Ok((place, Origin { cell, stored, moved_to: None }))
         };
-        read.origins.insert(place.clone(), Origin { cell, stored, moved_to: None });
-        Ok(())
+        places.into_iter().zip(cells).map(origin).collect()
     }
 }
 
-/// A line's number, and whom it is about and what it says, or why it is refused.
-type Line = (u64, Result<(PersonId, Held), LineError>);
+/// A line's number, and what it reports, or why it is refused.
+type Line = (u64, Result<Reported, LineError>);
+
+/// A record, whom it is about, and the cell that says who holds its last version.
+struct Reported {
+    person: PersonId,
+    origin: Place,
+    held: Held,
+}
 
 /// What a batch has read and changed so far.
 struct Read {
