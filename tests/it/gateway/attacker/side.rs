@@ -2,8 +2,9 @@
 //!
 //! Both worlds draw the same random bytes in the same move, so that even a `jti` is equal. Taken out of what is seen are only:
 //! the ES256 signature (ring draws its own randomness), the entry and the hashes and signature of its proof (they cover that
-//! signature and the sealed contents of the whole log), and the value of a pseudonym (two people have two): in its place
-//! stands which of those seen so far it is. Times, places and sizes stay.
+//! signature and the sealed contents of the whole log), the value of a pseudonym (two people have two): in its place stands
+//! which of those seen so far it is; and the name of the signing key, which both worlds share and each run makes anew: without
+//! it a seed plays the same game in every run. Times, places and sizes stay.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -67,6 +68,7 @@ struct Asked {
     slot: usize,
     nonce: String,
     at: jiff::Timestamp,
+    met: bool,
 }
 
 pub struct Side {
@@ -324,9 +326,15 @@ impl Side {
     async fn ask_slot(&mut self, n: usize, nonce: &str) {
         let (party, scenario, _) = SLOTS[n];
         let token = self.slots[n].consent.token.clone();
-        self.asked.push(Asked { slot: n, nonce: nonce.to_owned(), at: self.world.clock.now() });
+        let at = self.world.clock.now();
         self.ask(party, scenario, &token, nonce).await;
+        let met = self.was_met();
+        self.asked.push(Asked { slot: n, nonce: nonce.to_owned(), at, met });
         self.spend(n);
+    }
+
+    fn was_met(&self) -> bool {
+        self.seen.last().is_some_and(|seen| seen.contains("\"answer\":\"met\""))
     }
 
     /// In one of the worlds the person takes a consent back right after the answer that uses it up in the other.
@@ -340,18 +348,26 @@ impl Side {
     }
 
     /// A question from before, sent again: in time it is a repeat, and later a new one.
+    ///
+    /// Left out is the repeat, in time, of a met answer under a consent that one world used up since and the other took back:
+    /// it outlives the uses and not the revocation, so it tells the two apart. SECURITY.md says so.
     async fn again(&mut self, dice: &mut Dice) {
         if self.asked.is_empty() {
             return self.ask_slot(0, "nonce-of-the-very-first").await;
         }
         let which = usize::try_from(dice.below(self.asked.len() as u64)).unwrap();
-        let Asked { slot, nonce, at } = self.asked[which].clone();
+        let Asked { slot, nonce, at, met } = self.asked[which].clone();
         let (party, scenario, _) = SLOTS[slot];
         let token = self.slots[slot].consent.token.clone();
         let late = self.world.clock.now().duration_since(at).as_secs() > 600;
+        let over = |slot: &Slot| matches!(slot.fate, Fate::AfterUses(uses) if slot.spent >= uses);
+        if !late && met && over(&self.slots[slot]) {
+            return self.ask_slot(0, &format!("{nonce}-instead-{}", self.steps)).await;
+        }
         self.ask(party, scenario, &token, &nonce).await;
         if late {
             self.asked[which].at = self.world.clock.now();
+            self.asked[which].met = self.was_met();
             self.spend(slot);
         }
     }
@@ -441,7 +457,9 @@ impl Side {
                 }
                 claims["sub"] = place.into();
             }
-            answer["attestation"] = format!("{}.{claims}.{}", parts[0], parts[2].len()).into();
+            let mut header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[0]).unwrap()).unwrap();
+            header["kid"] = header["kid"].as_str().unwrap().len().into();
+            answer["attestation"] = format!("{header}.{claims}.{}", parts[2].len()).into();
             answer["proof"] = without_hashes(answer["proof"].as_str().unwrap()).into();
         }
         format!("{length} of 4096: {answer}")
