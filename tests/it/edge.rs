@@ -3,6 +3,7 @@
 mod answers;
 mod bad_input;
 mod bad_lines;
+mod canaries;
 mod cluster;
 mod certificates;
 mod crash;

@@ -89,6 +89,10 @@ impl Serving {
         panic!("serve did not become ready: {}", self.wrote());
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

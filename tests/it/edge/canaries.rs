@@ -1,0 +1,264 @@
+//! What must not lie about: numbers, names, tokens, codes, session values and attestations, in every encoding that the code
+//! uses, looked for in the store's files, the logs at the most talkative level, error bodies, figures, and the memory of
+//! the process once it is idle.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use http::{HeaderMap, HeaderValue, Method};
+use jadegate::client::Client;
+use jadegate::clock::SystemClock;
+use serde_json::{Value, json};
+
+use crate::support::deployment::{
+    ANSWERS, Deployment, JSON, LIBRARY, NDJSON, P1, REGISTRAR, SCENARIO, ask, consent, make_code, outcome, question,
+    text,
+};
+use crate::support::nightly::figure;
+use crate::support::process::Serving;
+
+const NAME: &str = "欧阳金丝雀";
+
+/// A text in the forms in which it could lie somewhere.
+fn forms(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let bytes = secret.as_bytes();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let percent: String = bytes.iter().map(|byte| format!("%{byte:02X}")).collect();
+    let escapes: String = secret.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+    let mut forms = vec![
+        ("plain", bytes.to_vec()),
+        ("GB18030", encoding_rs::GB18030.encode(secret).0.into_owned()),
+        ("UTF-16, little end first", secret.encode_utf16().flat_map(u16::to_le_bytes).collect()),
+        ("UTF-16, big end first", secret.encode_utf16().flat_map(u16::to_be_bytes).collect()),
+        ("hex", hex.clone().into_bytes()),
+        ("HEX", hex.to_uppercase().into_bytes()),
+        ("percent", percent.clone().into_bytes()),
+        ("percent, small", percent.to_lowercase().into_bytes()),
+        ("JSON escapes", escapes.clone().into_bytes()),
+        ("JSON ESCAPES", escapes.to_uppercase().replace("\\U", "\\u").into_bytes()),
+    ];
+    // Inside a longer base64 text it begins at one of three places of a group; what neighbours decide is cut off.
+    for (at, name) in ["base64", "base64, one on", "base64, two on"].into_iter().enumerate() {
+        let shifted = [vec![0; at], bytes.to_vec()].concat();
+        for text in [STANDARD_NO_PAD.encode(&shifted), URL_SAFE_NO_PAD.encode(&shifted)] {
+            let begin = [0, 2, 3][at];
+            let end = text.len() - usize::from(shifted.len() % 3 != 0);
+            forms.push((name, text.as_bytes()[begin..end].to_vec()));
+        }
+    }
+    forms.sort_by(|a, b| a.1.cmp(&b.1));
+    forms.dedup_by(|a, b| a.1 == b.1);
+    forms
+}
+
+/// How often each of these is there, in one pass.
+fn counts(haystack: &[u8], needles: &[&[u8]]) -> Vec<usize> {
+    let mut found = vec![0; needles.len()];
+    let mut begins = vec![Vec::new(); 1 << 16];
+    for (which, needle) in needles.iter().enumerate() {
+        begins[usize::from(u16::from_be_bytes([needle[0], needle[1]]))].push(which);
+    }
+    for (at, pair) in haystack.windows(2).enumerate() {
+        for &which in &begins[usize::from(u16::from_be_bytes([pair[0], pair[1]]))] {
+            found[which] += usize::from(haystack[at..].starts_with(needles[which]));
+        }
+    }
+    found
+}
+
+struct Canary {
+    kind: &'static str,
+    forms: Vec<(&'static str, Vec<u8>)>,
+}
+
+fn canary(kind: &'static str, secret: &str) -> Canary {
+    Canary { kind, forms: forms(secret) }
+}
+
+/// How often each canary is there, in any form, with the forms.
+fn found_in(canaries: &[Canary], bytes: &[u8]) -> Vec<(&'static str, usize, Vec<&'static str>)> {
+    let needles: Vec<&[u8]> = canaries.iter().flat_map(|c| c.forms.iter().map(|(_, n)| n.as_slice())).collect();
+    let mut found = counts(bytes, &needles).into_iter();
+    let of_one = |canary: &Canary| {
+        let there: Vec<(&str, usize)> = canary.forms.iter().map(|(form, _)| (*form, found.next().unwrap())).collect();
+        let forms = there.iter().filter(|(_, n)| *n > 0).map(|(form, _)| *form).collect();
+        (canary.kind, there.iter().map(|(_, n)| n).sum(), forms)
+    };
+    canaries.iter().map(of_one).collect()
+}
+
+/// Nothing of any canary in any form.
+fn holds_none(canaries: &[Canary], place: &str, bytes: &[u8]) {
+    for (kind, found, forms) in found_in(canaries, bytes) {
+        assert_eq!(found, 0, "the {kind}, as {forms:?}, is in {place}");
+    }
+}
+
+fn each_file(folder: &Path, each: &mut dyn FnMut(&Path, Vec<u8>)) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            each_file(&path, each);
+        } else {
+            each(&path, std::fs::read(&path).unwrap());
+        }
+    }
+}
+
+/// All that a process may read and write of its own memory; `None` where the system does not let us look.
+fn memory(process: u32) -> Option<Vec<u8>> {
+    use std::os::unix::fs::FileExt as _;
+    let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).ok()?;
+    let memory = std::fs::File::open(format!("/proc/{process}/mem")).ok()?;
+    let mut all = Vec::new();
+    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|may| may.starts_with("rw"))) {
+        let (from, to) = line.split(' ').next()?.split_once('-')?;
+        let (from, to) = (u64::from_str_radix(from, 16).ok()?, u64::from_str_radix(to, 16).ok()?);
+        // In pieces: a part of a mapping may not be there.
+        for at in (from..to).step_by(4096) {
+            let mut page = [0; 4096];
+            if memory.read_exact_at(&mut page, at).is_ok() && page != [0; 4096] {
+                all.extend_from_slice(&page);
+            }
+        }
+    }
+    Some(all)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_canary_lies_in_the_store_a_log_an_error_or_a_figure() {
+    let mut city = Deployment::provisioned(Arc::new(SystemClock::new()));
+    let output = city.dir().join("output");
+    let mut serving = Serving::start(&city.config_file(), &output, &[("JADEGATE_LOG", "trace")]).await;
+    city.populate(2).await;
+    let line = json!({"id_number": P1, "name": NAME, "resident": true, "full_capacity": true}).to_string();
+    city.feed(REGISTRAR, "/v1/register", &line).await;
+    let hours = json!({"id": "canary", "provider": "yx-civil-affairs", "indicator": "volunteer-hours",
+        "person": {"id_number": P1, "name": NAME}, "occurred_on": "2026-06-01", "quantity": 300, "detail": NAME});
+    city.feed("yx-civil-affairs", "/v1/records", &hours.to_string()).await;
+
+    let mut browser = city.public();
+    let form = "application/x-www-form-urlencoded";
+    let logged_in = browser.post("/demo/login", form, format!("as={P1}"), vec![]).await.unwrap();
+    let cookies: Vec<String> = logged_in
+        .headers
+        .get_all("set-cookie")
+        .iter()
+        .filter_map(|cookie| {
+            cookie.to_str().ok()?.split(';').next()?.split_once('=').map(|(_, value)| value.to_owned())
+        })
+        .filter(|value| value.len() >= 16)
+        .collect();
+    assert_eq!(cookies.len(), 1, "the session's cookie");
+    let mut me = city.login(P1).await;
+    let given = consent(&mut me, SCENARIO, LIBRARY, json!({"uses": 200})).await;
+    let (token, code) = (text(&given, "token"), make_code(&mut me, &given).await);
+    let mut library = city.party(LIBRARY);
+    let answered = ask(&mut library, SCENARIO, &code).await;
+    assert_eq!(outcome(&answered), (200, "met".to_owned()));
+    let attestation = text(&answered.json().unwrap(), "attestation");
+    let (_, signed) = attestation.rsplit_once('.').unwrap();
+    let canaries = [
+        canary("identity number", P1),
+        canary("name", NAME),
+        canary("token", &token),
+        canary("code", &code),
+        canary("code without hyphens", &code.replace('-', "")),
+        canary("session", &cookies[0]),
+        canary("attestation's signature", signed),
+    ];
+
+    // Errors at every stage, with all of them in every place.
+    let all = format!("{P1} {NAME} {token} {code} {} {attestation}", cookies[0]);
+    let mut errors = Vec::new();
+    let good = question(SCENARIO, &token).to_string();
+    for body in [
+        format!("{{\"scenario\": {all}"),
+        json!({"scenario": all, "consent": token, "nonce": all}).to_string(),
+        json!({all.as_str(): token}).to_string(),
+        question(SCENARIO, &format!("{token}A")).to_string(),
+        question(SCENARIO, &all).to_string(),
+        format!("{good}{}{all}", " ".repeat(70_000)),
+    ] {
+        errors.push(library.post(ANSWERS, JSON, body.clone(), vec![]).await.unwrap());
+        let mut wrong = city.signed(LIBRARY, body.as_bytes());
+        wrong[2].1 = HeaderValue::from_static("sig1=:AAAA:");
+        errors.push(city.nobody().post(ANSWERS, JSON, body.clone(), wrong).await.unwrap());
+        errors.push(city.party(REGISTRAR).post("/v1/register", NDJSON, body.clone(), vec![]).await.unwrap());
+        errors.push(me.post("/v1/me/consents", JSON, body, vec![]).await.unwrap());
+    }
+    for secret in [P1, &token, &code, &cookies[0]] {
+        let mut headers = HeaderMap::new();
+        for name in ["authorization", "cookie", "x-request-id", "traceparent"] {
+            headers.insert(name, HeaderValue::from_str(secret).unwrap());
+        }
+        for path in [format!("/{secret}"), format!("/v1/me/consents/{secret}?q={secret}")] {
+            errors.push(city.public().send(Method::GET, &path, headers.clone(), vec![].into()).await.unwrap());
+        }
+    }
+    let figures = Client::new(&admin_of(&serving), None).unwrap().get("/metrics").await.unwrap();
+    for error in &errors {
+        holds_none(&canaries, "the body of an error or a receipt", &error.body);
+    }
+    holds_none(&canaries, "the figures", &figures.body);
+
+    // Idle: nobody is connected any more. What is found in memory is said and not asserted: freed memory is not wiped.
+    drop((library, me, browser));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let root = String::from_utf8(city.read("keys/root.key")).unwrap();
+    let root = root.trim_end().rsplit(' ').next().unwrap().to_owned();
+    match memory(serving.id()) {
+        None => figure("canaries in the memory of an idle process", "could not be read on this system"),
+        Some(memory) => {
+            let found: Vec<String> = found_in(&canaries, &memory)
+                .iter()
+                .map(|(kind, found, forms)| format!("{kind} {found} {forms:?}"))
+                .collect();
+            let root = counts(&memory, &[root.as_bytes()])[0];
+            let size = memory.len() / (1024 * 1024);
+            figure(
+                "canaries in the memory of an idle process",
+                format_args!("{size} MiB: {}, text of the root key {root}", found.join(", ")),
+            );
+        }
+    }
+    serving.signal("-TERM");
+    assert_eq!(serving.ended(Duration::from_secs(20)).await.unwrap().code(), Some(0));
+    holds_none(&canaries, "the log", serving.wrote().as_bytes());
+    assert!(!serving.wrote().contains("withheld"), "no log holds an outcome");
+    let mut looked_at = 0;
+    for folder in ["store", "checkpoints"] {
+        each_file(&city.dir().join(folder), &mut |path, bytes| {
+            looked_at += bytes.len();
+            holds_none(&canaries, &path.display().to_string(), &bytes);
+        });
+    }
+    assert!(looked_at > 10_000, "{looked_at} bytes of the store");
+}
+
+/// The address of the figures, which the program says when it is ready.
+fn admin_of(serving: &Serving) -> String {
+    let ready = serving.wrote().lines().find_map(|line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        line["fields"]["admin"].as_str().map(str::to_owned)
+    });
+    format!("http://{}", ready.unwrap())
+}
+
+/// The search itself: a canary is found in each form, inside something longer.
+#[test]
+fn a_canary_is_found_in_each_form() {
+    let canaries = [canary("name", NAME)];
+    let found = |bytes: &[u8]| found_in(&canaries, bytes)[0].1 > 0;
+    assert!(found(format!("x{NAME}x").as_bytes()));
+    for before in 0..3 {
+        let long = format!("{}{NAME}tail", "x".repeat(before));
+        assert!(found(STANDARD_NO_PAD.encode(&long).as_bytes()) && found(URL_SAFE_NO_PAD.encode(&long).as_bytes()));
+    }
+    assert!(found(json!([NAME]).to_string().as_bytes()) && found(b"\\u6b27\\u9633\\u91d1\\u4e1d\\u96c0"));
+    assert!(found(&encoding_rs::GB18030.encode(NAME).0) && !found("欧阳".as_bytes()));
+    assert_eq!(counts(b"aaab", &[b"aa", b"ab", b"ba"]), [2, 1, 0]);
+}
