@@ -3,6 +3,8 @@
 //! They read the sources as text, so each rule says which text breaks it. What the compiler holds (private
 //! constructors, lints, missing comments) is not repeated here.
 
+mod debug;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
