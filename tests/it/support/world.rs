@@ -355,7 +355,7 @@ impl World {
         open(parts(&store, keyring_for(log), set, ISSUER, outside, &self.clock, &entropy)).await.unwrap()
     }
 
-    async fn of_keys(keys: Keyring, policies: PolicySet, seed: u64, issuer: &str) -> Result<Self, StartError> {
+    pub async fn of_keys(keys: Keyring, policies: PolicySet, seed: u64, issuer: &str) -> Result<Self, StartError> {
         let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
         let (outside, entropy) = (Kept::default(), Arc::new(Seeded::new(seed)));
