@@ -20,7 +20,7 @@ use serde_json::json;
 pub const REGISTRAR: &str = "yx-public-security";
 pub const PROVIDER: &str = "yx-civil-affairs";
 /// Uploads that are under way at once.
-const UPLOADS: u32 = 4;
+const UPLOADS: u32 = 8;
 /// As many as one entry of the log covers.
 const UPLOAD_LINES: usize = 500;
 

@@ -262,8 +262,17 @@ pub async fn holds(city: &Deployment, told: &Told, key: &VerifierKey, until: i64
 
     if !given.is_empty() {
         let mut me = city.person(0).await;
-        let listed = me.get("/v1/me/consents").await.unwrap().json().unwrap();
-        let listed = listed.as_array().cloned().unwrap_or_else(|| listed["consents"].as_array().unwrap().clone());
+        let mut listed: Vec<Value> = Vec::new();
+        loop {
+            let before =
+                listed.last().map_or(String::new(), |last| format!("&before={}", last["id"].as_str().unwrap()));
+            let page = me.get(&format!("/v1/me/consents?limit=1000{before}")).await.unwrap().json().unwrap();
+            let page = page.as_array().unwrap().clone();
+            listed.extend(page.iter().cloned());
+            if page.len() < 1000 {
+                break;
+            }
+        }
         for standing in consents.values() {
             let found: Vec<&Value> = listed.iter().filter(|one| one["id"] == standing.id.as_str()).collect();
             assert_eq!(found.len(), 1, "a consent that was given is in its person's list once");
