@@ -205,14 +205,12 @@ async fn no_reason_shows(prepared: &Prepared, how: &str, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "nightly: on a machine that is busy with other tests the noise is larger than what is looked for"]
 async fn met_and_every_reason_of_withheld_take_the_same_time() {
     let prepared = prepared().await;
     no_reason_shows(&prepared, "idle", rounds(200, 2_000)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "nightly: load takes the machine for minutes"]
 async fn under_load_they_take_the_same_time() {
     let prepared = prepared().await;
     let mut me = prepared.city.person(2).await;
