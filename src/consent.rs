@@ -122,6 +122,8 @@ pub enum Lapsed {
     Declined,
     /// The code was used, replaced by a newer one, or is older than its minute.
     DeadCode,
+    /// Of the person nothing is left.
+    Erased,
 }
 
 /// What a presented consent is worth now.

@@ -16,7 +16,7 @@ use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::access_log::proof::Proof;
 use crate::attestation::{self, Claims};
 use crate::code::{RuleId, ScenarioId};
-use crate::consent::{self, Grant, OneTimeCode, Presented, Shown, Token, Verdict};
+use crate::consent::{self, Grant, Lapsed, OneTimeCode, Presented, Shown, Token, Verdict};
 use crate::disclosure::{DayCell, Decision, decide};
 use crate::entropy;
 use crate::ledger::{Change, EntryId, LeafPlace, PlacedWrite, Receipt};
@@ -205,7 +205,11 @@ impl Gateway {
             Some(cell) => self.open_reply(&reply_place, cell)?,
             None => None,
         };
-        let verdict = presented.with(&consent, reply.as_ref().map(|reply| reply.at), asking.now, self.consents_from);
+        let verdict = match (&person_cell, &standing_cell) {
+            // Both at once: one that is missing alone is damage, and says so.
+            (None, None) => Verdict::Lapsed(Lapsed::Erased),
+            _ => presented.with(&consent, reply.as_ref().map(|reply| reply.at), asking.now, self.consents_from),
+        };
         let cells = (person_cell, standing_cell, today_cell.as_ref());
         let cell = self.day_cell(asking, &verdict, &consent.person, &today_place, cells).await?;
         let decision = decide(cell, &asking.scenario.question, &asking.policies.city.cuts, asking.model);

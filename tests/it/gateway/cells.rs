@@ -238,6 +238,13 @@ async fn a_deleted_cell_grants_nothing() {
         let asked = two.world.ask_as(&caller("yx-bike"), BIKE, &two.tokens[0], &two.world.fresh("nonce")).await;
         assert!(is_fault(&asked), "{table:?}");
     }
+    // Somebody of whom nothing is left looks like anybody who is not met.
+    let gone = two().await;
+    for table in [tables::PERSON, tables::STANDING] {
+        let writes = gone.world.cells(table).await.into_iter().map(|(place, _)| Write::Delete(place)).collect();
+        gone.world.store.inner().commit(Batch { checks: Vec::new(), writes }).await.unwrap();
+    }
+    assert!(!gone.world.asked("yx-bike", BIKE, &gone.tokens[0]).await);
     let two = two().await;
     let writes = two.world.cells(tables::CODE).await.into_iter().map(|(place, _)| Write::Delete(place)).collect();
     two.world.store.inner().commit(Batch { checks: Vec::new(), writes }).await.unwrap();
