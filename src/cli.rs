@@ -18,6 +18,7 @@ use crate::entropy::SystemEntropy;
 pub mod audit;
 pub mod demo;
 pub mod evaluate;
+pub mod feed_args;
 pub mod init;
 pub mod log_keys;
 pub mod log_verify;

@@ -10,6 +10,7 @@ pub mod raw;
 pub mod statistics;
 pub mod survival;
 pub mod tree;
+pub mod workbook;
 pub mod world;
 
 pub use folder::Folder;
