@@ -2,6 +2,7 @@
 
 mod commands;
 mod demo;
+mod import;
 mod logs;
 mod rotate;
 mod starts;
