@@ -25,13 +25,13 @@ mod batches;
 mod dry;
 mod progress;
 mod rejects;
-pub(crate) mod target;
+pub mod target;
 
 use batches::{Batch, Read, Reading};
 use dry::Seen;
 use progress::{Progress, Watched};
 use rejects::Rejects;
-pub(crate) use target::{Counts, Proof, Target};
+pub use target::{Counts, Proof, Target};
 
 /// How many batches are on their way at once.
 const FLIGHTS_MAX: usize = 4;
@@ -138,22 +138,29 @@ fn ended(sent: &[Done]) -> Exit {
 }
 
 /// What all files of one import have in common.
-pub(crate) struct What {
-    pub(crate) feed: FeedArgs,
-    pub(crate) mapping: Arc<Option<feed::Mapping>>,
-    pub(crate) kind: Kind,
-    pub(crate) provider: String,
-    pub(crate) prohibited: Arc<Prohibited>,
+pub struct What {
+    /// How they are to be read.
+    pub feed: FeedArgs,
+    /// What the words of the department mean.
+    pub mapping: Arc<Option<feed::Mapping>>,
+    /// What their lines are about.
+    pub kind: Kind,
+    /// Whose records they are, where a table does not say.
+    pub provider: String,
+    /// What may not be collected.
+    pub prohibited: Arc<Prohibited>,
 }
 
 /// What became of one file.
-pub(crate) struct Done {
-    pub(crate) counts: Counts,
-    pub(crate) rejected: u64,
+pub struct Done {
+    /// What became of the lines that were taken.
+    pub counts: Counts,
+    /// How many were refused.
+    pub rejected: u64,
     /// Where the refused lines are named.
-    pub(crate) rejects: PathBuf,
+    pub rejects: PathBuf,
     /// Why the file could not be read, or not to its end.
-    pub(crate) refused: Option<FeedError>,
+    pub refused: Option<FeedError>,
 }
 
 impl Done {
@@ -179,7 +186,7 @@ impl Done {
 }
 
 /// Sends one file. A file that cannot be read is no failure of the import, which goes on with the next.
-pub(crate) async fn send(target: &Arc<Target>, what: &What, path: &Path, clock: &dyn Clock) -> Result<Done, Failure> {
+pub async fn send(target: &Arc<Target>, what: &What, path: &Path, clock: &dyn Clock) -> Result<Done, Failure> {
     let mut rejects = Rejects::begin(path)?;
     let refused = |error, rejects: Rejects| {
         Ok(Done { counts: Counts::default(), rejected: 0, rejects: rejects.abandon(), refused: Some(error) })

@@ -33,25 +33,32 @@ const PAUSE: Duration = Duration::from_millis(250);
 const NDJSON: &str = "application/x-ndjson";
 
 /// A line that was refused.
-#[derive(Debug, Clone)]
-pub(crate) struct Rejected {
-    pub(crate) line: u64,
-    pub(crate) code: String,
-    pub(crate) message: String,
+#[derive(Clone)]
+pub struct Rejected {
+    /// Its number in the file.
+    pub line: u64,
+    /// Why, as the contract names it.
+    pub code: String,
+    /// And as a sentence.
+    pub message: String,
 }
 
 /// What became of lines.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Counts {
-    pub(crate) accepted: u64,
-    pub(crate) unchanged: u64,
-    pub(crate) replaced: u64,
-    pub(crate) rejected: Vec<Rejected>,
+#[derive(Clone, Default)]
+pub struct Counts {
+    /// New ones.
+    pub accepted: u64,
+    /// Sent before, the same.
+    pub unchanged: u64,
+    /// Sent before with other content.
+    pub replaced: u64,
+    /// Refused ones.
+    pub rejected: Vec<Rejected>,
 }
 
 impl Counts {
     /// How many were taken.
-    pub(crate) fn taken(&self) -> u64 {
+    pub fn taken(&self) -> u64 {
         self.accepted + self.unchanged + self.replaced
     }
 
@@ -98,15 +105,19 @@ impl Counts {
 
 /// How the party shows a running gateway who it is, as far as that was said.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Proof {
-    pub(crate) cert: Option<PathBuf>,
-    pub(crate) key: Option<PathBuf>,
-    pub(crate) hmac_key: Option<PathBuf>,
-    pub(crate) ca: Option<PathBuf>,
+pub struct Proof {
+    /// A client certificate.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+    /// A shared key.
+    pub hmac_key: Option<PathBuf>,
+    /// The authority of the gateway's certificate.
+    pub ca: Option<PathBuf>,
 }
 
 /// The party whose lines these are.
-pub(crate) fn party<'s>(set: &'s PolicySet, kind: Kind, id: Option<&str>) -> Result<&'s Party, Failure> {
+pub fn party<'s>(set: &'s PolicySet, kind: Kind, id: Option<&str>) -> Result<&'s Party, Failure> {
     let role = if kind == Kind::Register { PartyRole::Registrar } else { PartyRole::Provider };
     let mut all = set.parties.values().filter(|party| party.roles.contains(&role));
     let named = || {
@@ -126,7 +137,7 @@ pub(crate) fn party<'s>(set: &'s PolicySet, kind: Kind, id: Option<&str>) -> Res
 }
 
 /// Where lines go.
-pub(crate) struct Target {
+pub struct Target {
     way: Way,
     kind: Kind,
     dry: bool,
@@ -151,7 +162,7 @@ struct Api {
 
 impl Target {
     /// The running gateway if somebody listens, else one over the stopped deployment.
-    pub(crate) async fn find(
+    pub async fn find(
         config: &Config,
         party: &Party,
         secrets: &PartySecrets,
@@ -171,14 +182,20 @@ impl Target {
         let way = if TcpStream::connect_timeout(&address, KNOCK).is_ok() {
             Way::Running(Box::new(Api::new(config, address, party, secrets, proof, (clock, entropy))?))
         } else {
-            let gateway = Box::new(config.open(clock, entropy).await.map_err(Failure::of)?.gateway);
-            Way::Stopped { gateway, caller: Caller { party: party.id.clone(), signature: None } }
+            let gateway = config.open(clock, entropy).await.map_err(Failure::of)?.gateway;
+            return Ok(Self::stopped(gateway, party, kind));
         };
         Ok(Self { way, kind, dry: false })
     }
 
+    /// A gateway of this process.
+    pub fn stopped(gateway: Gateway, party: &Party, kind: Kind) -> Self {
+        let caller = Caller { party: party.id.clone(), signature: None };
+        Self { way: Way::Stopped { gateway: Box::new(gateway), caller }, kind, dry: false }
+    }
+
     /// Whether nothing is to be changed.
-    pub(crate) fn dry(self, dry: bool) -> Self {
+    pub fn dry(self, dry: bool) -> Self {
         Self { dry, ..self }
     }
 
@@ -213,7 +230,7 @@ impl Target {
     }
 
     /// Lets go of the deployment.
-    pub(super) async fn close(self) {
+    pub async fn close(self) {
         if let Way::Stopped { gateway, .. } = self.way {
             gateway.close().await;
         }
