@@ -2,6 +2,7 @@
 
 mod commands;
 mod demo;
+mod evaluate;
 mod import;
 mod logs;
 mod rotate;

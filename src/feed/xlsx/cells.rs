@@ -27,7 +27,6 @@ pub(super) enum CellKind {
 }
 
 /// One cell.
-#[derive(Debug)]
 pub(super) struct Cell {
     pub(super) column: usize,
     pub(super) kind: CellKind,

@@ -16,7 +16,6 @@ const SHARED_BYTES_MAX: usize = 128 * 1024 * 1024;
 const SHARED_MAX: usize = 8_000_000;
 
 /// A sheet, as the workbook names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sheet {
     pub(super) name: String,
     relation: String,

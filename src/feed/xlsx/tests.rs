@@ -282,6 +282,14 @@ fn what_unpacks_to_far_too_much_is_refused_before_it_does() {
     assert!(bomb.len() < 100_000);
     let said = refused(bomb);
     assert!(said.contains("too-large") && said.contains("unpacked bytes of a part"), "{said}");
+    // The same, and its directory says that it is small.
+    let mut lies = Workbook::default().with("a", "", &blanks).bytes();
+    let size = u32::try_from(blanks.len()).unwrap().to_le_bytes();
+    while let Some(at) = lies.windows(4).position(|four| four == size) {
+        lies[at..at + 4].copy_from_slice(&100u32.to_le_bytes());
+    }
+    let said = refused(lies);
+    assert!(said.contains("too-large"), "{said}");
     // Within the ratio, but without a tag for longer than any cell is.
     let noise: String =
         (0u32..1_500_000).map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 27) as u8 % 26)).collect();
