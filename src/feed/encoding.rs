@@ -325,8 +325,11 @@ struct Stretch {
 impl Stretch {
     fn push(&mut self, byte: u8) {
         self.bytes += 1;
-        self.foreign |= byte >= 0x80;
         self.letters |= byte.is_ascii_alphabetic();
+        if byte < 0x80 && self.more == 0 && self.place == 0 {
+            return;
+        }
+        self.foreign |= byte >= 0x80;
         if !self.no_utf8 {
             self.push_utf8(byte);
         }
