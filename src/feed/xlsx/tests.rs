@@ -240,12 +240,13 @@ fn what_is_no_workbook_or_not_whole() {
         let said = refused(whole[..length].to_vec());
         assert!(said.contains("damaged or cut off"), "{length}: {said}");
     }
-    // A byte of the sheet, packed: its checksum is looked at before a row is taken.
-    let at = whole.windows(3).position(|w| w == b"\x00xl").map_or(400, |at| at + 40);
+    // The checksum of the sheet in the directory: it is looked at before a row is taken.
+    let name = b"xl/worksheets/0.xml";
+    let at = whole.windows(name.len()).rposition(|window| window == name).unwrap();
     let mut bent = whole.clone();
-    bent[at] ^= 0x55;
-    let read = opened(bent, &How::plain(Kind::Records, &Prohibited::none()));
-    assert!(read.is_err());
+    bent[at - 46 + 16] ^= 0x55;
+    let said = refused(bent);
+    assert!(said.contains("not what its checksum says"), "{said}");
     for (bytes, said) in [
         (packed(&[("word/document.xml", b"<w/>")]), "without an XLSX workbook"),
         (packed(&[("[Content_Types].xml", b"<Types/>"), ("word/document.xml", b"<w/>")]), "without an XLSX workbook"),
