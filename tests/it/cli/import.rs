@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jadegate::clock::SystemClock;
 use serde_json::{Value, json};
 
-use crate::support::deployment::{Deployment, P1, REGISTRAR};
+use crate::support::deployment::{Deployment, P1, REGISTRAR, rewrite};
 use crate::support::process::run;
 use crate::support::workbook::{Workbook, texts};
 
@@ -172,6 +172,8 @@ async fn refused_rows_are_named_and_a_corrected_file_counts_nothing_twice() {
             let sent = city.import(&[&["--provider", PROVIDER][..], dry].concat(), &[&bad]).await;
             let known = u64::from(running);
             assert_eq!((sent.code, sent.counts()), (3, [1 - known, known, 0, 5]), "{} {}", sent.out, sent.err);
+            let told = format!("{}{}", sent.out, sent.err);
+            assert!(!told.contains("53049919") && !told.contains("王芳") && !told.contains("李静"), "{told}");
             assert_eq!(city.rejects(&bad), expected);
         }
         let named = std::fs::read_to_string(rejects_of(&bad)).unwrap();
@@ -341,6 +343,23 @@ async fn marks_ends_and_cut_characters() {
         let exported = me.get("/v1/me/export").await.unwrap().json().unwrap();
         assert_eq!(exported["register"][0]["name"], *name);
     }
+    city.deployment.stop().await.unwrap();
+}
+
+/// A party that sends more calls than the city allows is put off, and its import waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_puts_calls_off_is_waited_for() {
+    let mut city = City::stopped();
+    let slow = |line: &str| match line.split_once(" = ") {
+        Some((name @ ("calls_per_second" | "calls_burst"), _)) => format!("{name} = 1\n"),
+        _ => format!("{line}\n"),
+    };
+    rewrite(&city.deployment.dir().join("policies/city.toml"), |text| text.lines().map(slow).collect());
+    city.deployment.start().await;
+    let numbers = [P1, "53049919880307004X"];
+    let rows: String = (0..1_400).map(|n| row(&format!("V-{n}"), numbers[n % 2], "王芳", 1)).collect();
+    let sent = city.records(&[&city.file("a.csv", format!("{HEADINGS}\n{rows}"))]).await;
+    assert_eq!((sent.code, sent.counts()), (0, [1_400, 0, 0, 0]), "{} {}", sent.out, sent.err);
     city.deployment.stop().await.unwrap();
 }
 
