@@ -19,7 +19,7 @@ use jadegate::code::{IndicatorCode, PartyId, RecordId};
 use jadegate::config::{Config, ConfigError};
 use jadegate::consent::{Consent, ConsentId, OneTimeCode, Token};
 use jadegate::disclosure::Standing;
-use jadegate::feed::{self, FeedError, How, Kind, Mapping, Source as FeedSource, ndjson};
+use jadegate::feed::{self, FeedError, Form, How, Kind, Mapping, Source as FeedSource, ndjson};
 use jadegate::gateway::EntryId;
 use jadegate::http::body::{Object, read_json};
 use jadegate::http::problem::Problem;
@@ -72,7 +72,7 @@ pub const CODE: Body = Body::new("code", code, (4 * KIB, 8), (3_000, 100_000));
 pub const SIGNATURE: Body = Body::new("signature", signature, (64 * KIB, 64), (2_000, 50_000));
 pub const JSON: Body = Body::new("json", json, (64 * KIB, 128), (3_000, 100_000));
 pub const NDJSON: Body = Body::new("ndjson", ndjson, (256 * KIB, 128), (2_000, 50_000));
-pub const CSV: Body = Body::new("csv", csv, (256 * KIB, 256), (2_000, 50_000));
+pub const CSV: Body = Body::new("csv", csv, (512 * KIB, 256), (2_000, 50_000));
 pub const XLSX: Body = Body::new("xlsx", xlsx, (2 * KIB * KIB, 256), (1_000, 30_000));
 pub const MAPPING: Body = Body::new("mapping", mapping, (512 * KIB, 512), (1_000, 30_000));
 pub const POLICIES: Body = Body::new("policies", policies, (16 * KIB * KIB, 512), (100, 3_000));
@@ -457,11 +457,11 @@ fn ndjson(data: &[u8]) {
 type Rows = Vec<(u64, Result<Vec<u8>, LineError>)>;
 
 fn table(data: &[u8], kind: Kind) -> Option<Rows> {
-    feed("a.csv", Cursor::new(data), kind)
+    feed("a.csv", Cursor::new(data), kind).filter(|(form, _)| *form == Form::Csv).map(|(_, rows)| rows)
 }
 
 /// What opens is read to its end: nothing is taken of a file that cannot be.
-fn feed(name: &str, source: impl FeedSource, kind: Kind) -> Option<Rows> {
+fn feed(name: &str, source: impl FeedSource, kind: Kind) -> Option<(Form, Rows)> {
     let how = How { provider: Some("yx-court"), ..How::plain(kind, &shared().set.prohibited) };
     let opened = match feed::open(name, source, &how) {
         Ok(opened) => opened,
@@ -471,7 +471,8 @@ fn feed(name: &str, source: impl FeedSource, kind: Kind) -> Option<Rows> {
             return None;
         }
     };
-    Some(opened.lines.map(|line| line.unwrap()).map(|line| (line.number, line.bytes)).collect())
+    let rows = opened.lines.map(|line| line.unwrap()).map(|line| (line.number, line.bytes)).collect();
+    Some((opened.form, rows))
 }
 
 /// Workbooks: the input is a sheet and, behind a NUL, the shared texts; or, where it begins so, a whole file. Rows are lines
@@ -479,7 +480,8 @@ fn feed(name: &str, source: impl FeedSource, kind: Kind) -> Option<Rows> {
 fn xlsx(data: &[u8]) {
     let bytes = if data.starts_with(b"PK") { data.to_vec() } else { workbook(data) };
     for kind in [Kind::Records, Kind::Register] {
-        let Some(rows) = feed("a.xlsx", Cursor::new(&bytes), kind) else { continue };
+        let Some((form, rows)) = feed("a.xlsx", Cursor::new(&bytes), kind) else { continue };
+        assert_eq!(form, Form::Xlsx);
         for (_, row) in &rows {
             match row {
                 Ok(row) => {
@@ -489,7 +491,7 @@ fn xlsx(data: &[u8]) {
                 Err(error) => quiet(&error.message, KIB),
             }
         }
-        assert_eq!(feed("a.csv", Cursor::new(&bytes), kind), Some(rows), "the content says what a file is");
+        assert_eq!(feed("a.csv", Cursor::new(&bytes), kind), Some((form, rows)), "the content says what a file is");
     }
 }
 

@@ -192,7 +192,8 @@ fn looked_through<R: Read>(xml: &mut Xml<R>) -> Result<Vec<(u64, u64)>, FeedErro
         match event {
             Event::Start(tag) => match tag.local_name().as_ref() {
                 "worksheet" => is_sheet = true,
-                "row" => drop(row_number(&tag, 0)?),
+                // Whatever the rows' own reading may stumble over is found now.
+                "row" => drop((row_number(&tag, 0)?, is_set(&tag, "hidden")?)),
                 "c" => drop(new_cell(&tag, 0)?),
                 "mergeCell" => {
                     let range = attribute(&tag, "ref")?.unwrap_or_default();
@@ -247,7 +248,7 @@ impl<R: Read> Sheet<R> {
                     column = cell.column + 1;
                     let cell = self.cell(cell)?;
                     bytes += cell.value.len();
-                    row.too_long |= bytes > ROW_BYTES_MAX || row.cells.len() >= CELLS_MAX;
+                    row.too_long |= cell.too_long || bytes > ROW_BYTES_MAX || row.cells.len() >= CELLS_MAX;
                     if !row.too_long && (cell.formula || !cell.value.is_empty()) {
                         row.cells.push(cell);
                     }
@@ -283,7 +284,8 @@ impl<R: Read> Sheet<R> {
             }
             run.event(&event)?;
             if run.len() + cell.value.len() > 2 * ROW_BYTES_MAX {
-                return Err(FeedError::TooLarge { what: "bytes of a cell", limit: ROW_BYTES_MAX as u64 });
+                cell.too_long = true;
+                drop((run.take(), std::mem::take(&mut cell.value)));
             }
         }
         if cell.kind == CellKind::Text {
@@ -321,5 +323,5 @@ fn new_cell(tag: &BytesStart<'_>, next: usize) -> Result<Cell, FeedError> {
         Some(_) => return Err(FeedError::Damaged("a cell is of no known kind".to_owned())),
     };
     let style = attribute(tag, "s")?.and_then(|style| style.parse().ok()).unwrap_or(0);
-    Ok(Cell { column, kind, style, formula: false, value: String::new() })
+    Ok(Cell { column, kind, style, formula: false, too_long: false, value: String::new() })
 }

@@ -32,6 +32,8 @@ pub(super) struct Cell {
     pub(super) kind: CellKind,
     pub(super) style: usize,
     pub(super) formula: bool,
+    /// It has more than is kept of a row.
+    pub(super) too_long: bool,
     pub(super) value: String,
 }
 

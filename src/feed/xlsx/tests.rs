@@ -303,6 +303,31 @@ fn what_unpacks_to_far_too_much_is_refused_before_it_does() {
     assert!(said.contains("too-large") && said.contains("4096"), "{said}");
 }
 
+/// Found by fuzzing: attributes behind the first that was looked for.
+#[test]
+fn what_the_rows_stumble_over_is_found_before_the_first_is_taken() {
+    let rows = with_headings(&[row(&[]), row(&[])]);
+    for (from, to) in [
+        ("<row><c t", "<row r=\"3\" r=\"4\"><c t"),
+        ("<row><c t", "<row r=\"3\" hidden><c t"),
+        ("<c t=\"inlineStr\"", "<c r=\"A3\" t=\"inlineStr\" s"),
+        ("<c t=\"inlineStr\"", "<c t=\"other\""),
+        ("</row></sheetData>", "</sheetData>"),
+    ] {
+        let whole = sheet(&rows, "");
+        let at = whole.rfind(from).unwrap();
+        let bent = format!("{}{to}{}", &whole[..at], &whole[at + from.len()..]);
+        let said = refused(Workbook::default().with("a", "", &bent).bytes());
+        assert!(said.contains("damaged or cut off"), "{to}: {said}");
+    }
+    let long = row(&[("detail", text(&"很长".repeat(60_000)))]);
+    let read = records(&[row(&[]), long, row(&[])]);
+    assert_eq!(
+        read.iter().map(|(row, read)| (*row, code(read))).collect::<Vec<_>>(),
+        [(2, "ok"), (3, "too-large"), (4, "ok")]
+    );
+}
+
 proptest::proptest! {
     #[test]
     fn a_bent_workbook_is_read_without_a_panic(at in 0usize..4_000, byte in proptest::num::u8::ANY, cut in proptest::bool::weighted(0.2)) {
