@@ -4,6 +4,7 @@
 //! A body fails by a panic: one of the parser, or one of its own, where what was read has a second spelling, does not
 //! read again as itself, is larger than it may be, or a message repeats what it must not.
 
+use std::io::{Cursor, Write as _};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -18,7 +19,7 @@ use jadegate::code::{IndicatorCode, PartyId, RecordId};
 use jadegate::config::{Config, ConfigError};
 use jadegate::consent::{Consent, ConsentId, OneTimeCode, Token};
 use jadegate::disclosure::Standing;
-use jadegate::feed::{self, Kind, ndjson};
+use jadegate::feed::{self, FeedError, Form, How, Kind, Mapping, Source as FeedSource, ndjson};
 use jadegate::gateway::EntryId;
 use jadegate::http::body::{Object, read_json};
 use jadegate::http::problem::Problem;
@@ -30,7 +31,7 @@ use jadegate::intake::{self, LINE_BYTES_MAX, LineError, RecordRules, Source};
 use jadegate::ledger::manifest;
 use jadegate::person::{IdType, Identity, NAME_CHARS_MAX, Name};
 use jadegate::policies::{PolicySet, shipped};
-use jadegate::policy::{Mistake, Mistakes};
+use jadegate::policy::{Mistake, Mistakes, Source as PolicySource};
 use jadegate::record::Held;
 use jadegate::vault::{looks_like_a_person, looks_sealed};
 use jiff::Timestamp;
@@ -71,7 +72,9 @@ pub const CODE: Body = Body::new("code", code, (4 * KIB, 8), (3_000, 100_000));
 pub const SIGNATURE: Body = Body::new("signature", signature, (64 * KIB, 64), (2_000, 50_000));
 pub const JSON: Body = Body::new("json", json, (64 * KIB, 128), (3_000, 100_000));
 pub const NDJSON: Body = Body::new("ndjson", ndjson, (256 * KIB, 128), (2_000, 50_000));
-pub const CSV: Body = Body::new("csv", csv, (256 * KIB, 256), (2_000, 50_000));
+pub const CSV: Body = Body::new("csv", csv, (512 * KIB, 256), (2_000, 50_000));
+pub const XLSX: Body = Body::new("xlsx", xlsx, (2 * KIB * KIB, 256), (1_000, 30_000));
+pub const MAPPING: Body = Body::new("mapping", mapping, (512 * KIB, 512), (1_000, 30_000));
 pub const POLICIES: Body = Body::new("policies", policies, (16 * KIB * KIB, 512), (100, 3_000));
 pub const PROOF: Body = Body::new("proof", proof, (64 * KIB, 32), (2_000, 50_000));
 pub const CHECKPOINT: Body = Body::new("checkpoint", checkpoint, (64 * KIB, 64), (2_000, 50_000));
@@ -80,8 +83,22 @@ pub const IDENTITY: Body = Body::new("identity", identity, (16 * KIB, 64), (3_00
 pub const CONFIG: Body = Body::new("config", config, (256 * KIB, 512), (1_000, 30_000));
 
 /// All of them.
-pub const ALL: [&Body; 12] =
-    [&TOKEN, &CODE, &SIGNATURE, &JSON, &NDJSON, &CSV, &POLICIES, &PROOF, &CHECKPOINT, &CELLS, &IDENTITY, &CONFIG];
+pub const ALL: [&Body; 14] = [
+    &TOKEN,
+    &CODE,
+    &SIGNATURE,
+    &JSON,
+    &NDJSON,
+    &CSV,
+    &XLSX,
+    &MAPPING,
+    &POLICIES,
+    &PROOF,
+    &CHECKPOINT,
+    &CELLS,
+    &IDENTITY,
+    &CONFIG,
+];
 
 const TODAY: Date = date(2026, 11, 25);
 /// When the corpus of signatures was made, in seconds since 1970.
@@ -440,15 +457,90 @@ fn ndjson(data: &[u8]) {
 type Rows = Vec<(u64, Result<Vec<u8>, LineError>)>;
 
 fn table(data: &[u8], kind: Kind) -> Option<Rows> {
-    let feed = match feed::open("a.csv", data, kind, &shared().set.prohibited) {
-        Ok(feed) => feed,
+    feed("a.csv", Cursor::new(data), kind).filter(|(form, _)| *form == Form::Csv).map(|(_, rows)| rows)
+}
+
+/// What opens is read to its end: nothing is taken of a file that cannot be.
+fn feed(name: &str, source: impl FeedSource, kind: Kind) -> Option<(Form, Rows)> {
+    let how = How { provider: Some("yx-court"), ..How::plain(kind, &shared().set.prohibited) };
+    let opened = match feed::open(name, source, &how) {
+        Ok(opened) => opened,
         Err(error) => {
-            quiet(&error.to_string(), 512);
+            let limit = if matches!(error, FeedError::UnknownHeadings { .. }) { 2 * KIB } else { KIB };
+            quiet(&error.to_string(), limit);
             return None;
         }
     };
-    Some(feed.map(|line| line.unwrap()).map(|line| (line.number, line.bytes)).collect())
+    let rows = opened.lines.map(|line| line.unwrap()).map(|line| (line.number, line.bytes)).collect();
+    Some((opened.form, rows))
 }
+
+/// Workbooks: the input is a sheet and, behind a NUL, the shared texts; or, where it begins so, a whole file. Rows are lines
+/// as those of tables are, and no message has a number of a cell in it.
+fn xlsx(data: &[u8]) {
+    let bytes = if data.starts_with(b"PK") { data.to_vec() } else { workbook(data) };
+    for kind in [Kind::Records, Kind::Register] {
+        let Some((form, rows)) = feed("a.xlsx", Cursor::new(&bytes), kind) else { continue };
+        assert_eq!(form, Form::Xlsx);
+        for (_, row) in &rows {
+            match row {
+                Ok(row) => {
+                    assert!(row.len() <= LINE_BYTES_MAX && matches!(row.first(), Some(b'{')));
+                    line(row);
+                }
+                Err(error) => quiet(&error.message, KIB),
+            }
+        }
+        assert_eq!(feed("a.csv", Cursor::new(&bytes), kind), Some((form, rows)), "the content says what a file is");
+    }
+}
+
+/// A packed file around a sheet, its parts as they are.
+fn workbook(data: &[u8]) -> Vec<u8> {
+    let mut halves = data.splitn(2, |byte| *byte == 0);
+    let (sheet, shared) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default());
+    let parts: [(&str, &[u8]); 7] = [
+        ("[Content_Types].xml", b"<Types/>"),
+        ("_rels/.rels", b"<Relationships/>"),
+        ("xl/workbook.xml", b"<workbook><sheets><sheet name=\"a\" r:id=\"s\"/></sheets></workbook>"),
+        (
+            "xl/_rels/workbook.xml.rels",
+            b"<R><Relationship Id=\"s\" Type=\"x/worksheet\" Target=\"s.xml\"/><Relationship Id=\"t\" Type=\"x/sharedStrings\" Target=\"t.xml\"/><Relationship Id=\"u\" Type=\"x/styles\" Target=\"u.xml\"/></R>",
+        ),
+        ("xl/s.xml", sheet),
+        ("xl/t.xml", shared),
+        ("xl/u.xml", b"<styleSheet><cellXfs><xf numFmtId=\"0\"/><xf numFmtId=\"14\"/></cellXfs></styleSheet>"),
+    ];
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for (name, content) in parts {
+        zip.start_file(name, options).unwrap();
+        zip.write_all(content).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+/// Mapping files: every mistake has its place, and what is read is used without another word.
+fn mapping(data: &[u8]) {
+    let mut mistakes = Mistakes::new();
+    let source = PolicySource::from_bytes("mapping.toml", data, &mut mistakes);
+    let read = Mapping::parse(&source, &mut mistakes);
+    match mistakes.or(read) {
+        Ok(mapping) => {
+            let how = How { mapping: Some(&mapping), ..How::plain(Kind::Records, &shared().set.prohibited) };
+            if let Ok(opened) = feed::open("a.csv", Cursor::new(MAPPED), &how) {
+                opened.lines.for_each(|line| drop(line.unwrap()));
+            }
+        }
+        Err(mistakes) => {
+            let lines = source.text.lines().count().max(1) + 1;
+            assert!(mistakes.iter().all(|m| m.line >= 1 && m.line <= lines && !m.help.is_empty()));
+        }
+    }
+}
+
+const MAPPED: &str =
+    "案号,报送单位,指标代码,身份证号,姓名,发生日期\n1,yx-court,judgment,530499199001010015,王芳,2025-03-01\n";
 
 /// Tables: rows in order, each the line it would be, and the same with a mark that says UTF-8.
 fn csv(data: &[u8]) {

@@ -18,6 +18,8 @@ use crate::entropy::SystemEntropy;
 pub mod audit;
 pub mod demo;
 pub mod evaluate;
+pub mod feed_args;
+pub mod import;
 pub mod init;
 pub mod log_keys;
 pub mod log_verify;
@@ -44,6 +46,8 @@ enum Command {
     Init(InitArgs),
     /// Runs a deployment; SIGHUP reads policies and keys again, SIGTERM finishes what is under way and stops
     Serve(ServeArgs),
+    /// Takes bulk feeds (NDJSON, CSV, XLSX): into a stopped deployment, or into a running gateway over its API
+    Import(import::Args),
     /// Scores plain files, with no store: the same engine as the gateway's
     Evaluate(evaluate::Args),
     /// Replays the log of a stopped deployment against its store, and names what was rolled back, deleted or moved
@@ -204,6 +208,9 @@ fn run(command: Command) -> Result<Exit, Failure> {
             log_to_stderr("info");
             on_runtime(serve::run(args, std::sync::Arc::new(clock), std::sync::Arc::new(entropy)))
         }
+        Command::Import(args) => {
+            on_runtime(import::run(args, std::sync::Arc::new(clock), std::sync::Arc::new(entropy)))
+        }
         Command::Rotate(args) => {
             on_runtime(
                 async move { rotate::run(&args, std::sync::Arc::new(clock), std::sync::Arc::new(entropy)).await },
@@ -331,6 +338,9 @@ mod tests {
             "jadegate init d",
             "jadegate serve --config jadegate.toml",
             "jadegate evaluate --catalogue c --model m --register r --records a b --on 2026-11-24",
+            "jadegate import --config jadegate.toml --provider yx-court a.csv b.xlsx",
+            "jadegate import --config jadegate.toml --register a.ndjson --dry-run --encoding gb18030 --sheet s --mapping m",
+            "jadegate import --config jadegate.toml --provider p --cert c --key k --ca a f",
             "jadegate audit --config jadegate.toml",
             "jadegate store export --config jadegate.toml out",
             "jadegate store import --config jadegate.toml in",
@@ -355,6 +365,10 @@ mod tests {
             "jadegate evaluate --catalogue c --model m --register r --on 2026-11-24",
             "jadegate evaluate --catalogue c --model m --register r --records a --on 2026-02-30",
             "jadegate evaluate --catalogue c --model m --register r --records a --on 2026-2-3",
+            "jadegate import --config jadegate.toml a.csv",
+            "jadegate import --config jadegate.toml --provider p",
+            "jadegate import --config jadegate.toml --provider p --cert c f",
+            "jadegate import --config jadegate.toml --provider p --encoding latin1 f",
             "jadegate verify a.b.c",
             "jadegate verify a.b.c --jwks j --proof p",
         ] {

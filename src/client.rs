@@ -219,6 +219,12 @@ impl Client {
         self
     }
 
+    /// Connects to this address, whatever the name in the base address resolves to here.
+    pub fn connecting_to(mut self, address: std::net::SocketAddr) -> Self {
+        self.connect_to = address.to_string();
+        self
+    }
+
     /// Reads at most this many bytes of a body.
     pub fn body_bytes_max(mut self, limit: usize) -> Self {
         self.body_bytes_max = limit;

@@ -144,7 +144,7 @@ impl Config {
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
         let name = file.display().to_string();
         let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Self::parse(&name, limited(file, CONFIG_BYTES_MAX)?, folder)
+        Self::parse(&name, read_limited(file, CONFIG_BYTES_MAX)?, folder)
     }
 
     /// Reads the bytes of a configuration file that messages call `name`; paths in it are relative to `folder`.
@@ -245,13 +245,14 @@ pub fn read_policies(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, ConfigE
             if files.len() == POLICY_FILES_MAX {
                 return Err(ConfigError::file(&folder, format!("it holds more than {POLICY_FILES_MAX} policies")));
             }
-            files.insert(format!("{prefix}{name}"), limited(&entry.path(), POLICY_BYTES_MAX)?);
+            files.insert(format!("{prefix}{name}"), read_limited(&entry.path(), POLICY_BYTES_MAX)?);
         }
     }
     Ok(files)
 }
 
-fn limited(file: &Path, bytes_max: u64) -> Result<Vec<u8>, ConfigError> {
+/// A file that may have so many bytes at most.
+pub fn read_limited(file: &Path, bytes_max: u64) -> Result<Vec<u8>, ConfigError> {
     use std::io::Read;
     let open = std::fs::File::open(file).map_err(|e| ConfigError::unread(file, &e))?;
     let mut bytes = Vec::new();

@@ -23,6 +23,7 @@ use crate::http::layers::quiet_panics;
 use crate::policies::PolicySet;
 use crate::web::{Example, ExampleRole};
 
+mod bulk;
 mod calls;
 pub mod city;
 mod dice;
@@ -58,7 +59,7 @@ pub async fn run(args: DemoArgs, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
     // One listener for the signals from here to the end: between two, a signal would be lost.
     let mut stop = std::pin::pin!(told_to_stop());
     let told = tokio::select! {
-        told = stage.tell_story(&running, clock.as_ref(), entropy.as_ref(), began) => Some(told),
+        told = stage.tell_story(&running, &clock, &entropy, began) => Some(told),
         () = &mut stop => None,
     };
     let crashed = match told {
@@ -127,8 +128,8 @@ impl Stage {
     async fn tell_story(
         &self,
         running: &Running,
-        clock: &dyn Clock,
-        entropy: &dyn Entropy,
+        clock: &Arc<dyn Clock>,
+        entropy: &Arc<dyn Entropy>,
         began: std::time::Duration,
     ) -> Result<(), Failure> {
         story::tell_all(self, clock, entropy, began).await?;

@@ -7,16 +7,17 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 
 use super::Exit;
+use super::feed_args::FeedArgs;
 use crate::catalogue::Catalogue;
 use crate::clock::{self, Clock, SystemClock};
 use crate::code::{PartyId, RecordId};
-use crate::feed::{self, FeedError, Kind};
+use crate::feed::{self, FeedError, How, Kind};
 use crate::intake::{self, LineError, RecordRules};
 use crate::model::Model;
 use crate::person::{Identity, Person};
@@ -37,15 +38,18 @@ pub struct Args {
     /// What the law forbids to collect (TOML); no list unless said
     #[arg(long, value_name = "FILE")]
     pub prohibited: Option<PathBuf>,
-    /// The register: NDJSON, or CSV in UTF-8 or GB18030
+    /// The register: NDJSON, CSV in UTF-8 or GB18030, or XLSX
     #[arg(long, value_name = "FILE")]
     pub register: PathBuf,
-    /// Records, one file or more: NDJSON, or CSV in UTF-8 or GB18030
+    /// Records, one file or more: NDJSON, CSV in UTF-8 or GB18030, or XLSX
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     pub records: Vec<PathBuf>,
     /// The day on which to score
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
     pub on: Date,
+    /// How the files are to be read.
+    #[command(flatten)]
+    pub feed: FeedArgs,
 }
 
 fn day(text: &str) -> Result<Date, String> {
@@ -60,6 +64,7 @@ fn day(text: &str) -> Result<Date, String> {
 enum Failure {
     File(PathBuf, FeedError),
     Policies(Mistakes),
+    Mapping(super::Failure),
     Output(io::Error),
 }
 
@@ -71,6 +76,7 @@ impl fmt::Display for Failure {
             }
             Self::File(path, e) => write!(f, "{}: {e}", path.display()),
             Self::Policies(mistakes) => write!(f, "{mistakes}"),
+            Self::Mapping(failure) => write!(f, "{failure}"),
             Self::Output(e) => write!(f, "the scores cannot be written: {e}"),
         }
     }
@@ -113,8 +119,15 @@ impl Refused<'_> {
 
 fn evaluate(args: &Args, today: Date, refused: &mut Refused, out: &mut dyn Write) -> Result<(), Failure> {
     let policies = Policies::read(args)?;
+    let mapping = args.feed.mapping().map_err(Failure::Mapping)?;
+    let how = |kind| How {
+        encoding: args.feed.encoding,
+        mapping: mapping.as_ref(),
+        sheet: args.feed.sheet.as_deref(),
+        ..How::plain(kind, &policies.prohibited)
+    };
     let mut people: HashMap<Identity, Person> = HashMap::new();
-    each_line(&args.register, Kind::Register, &policies, refused, &mut |line| {
+    each_line(&args.register, &how(Kind::Register), refused, &mut |line| {
         let person = intake::person(line, today, &policies.prohibited)?;
         people.insert(person.identity.clone(), person);
         Ok(())
@@ -127,7 +140,7 @@ fn evaluate(args: &Args, today: Date, refused: &mut Refused, out: &mut dyn Write
     };
     let mut last: HashMap<(PartyId, RecordId), Held> = HashMap::new();
     for path in &args.records {
-        each_line(path, Kind::Records, &policies, refused, &mut |line| {
+        each_line(path, &how(Kind::Records), refused, &mut |line| {
             let held = intake::record(line, &rules)?;
             let key = (held.record.provider.clone(), held.record.id.clone());
             let held = match last.get(&key) {
@@ -204,15 +217,18 @@ fn source(path: &Path, mistakes: &mut Mistakes) -> Result<Source, Failure> {
 
 fn each_line(
     path: &Path,
-    kind: Kind,
-    policies: &Policies,
+    how: &How<'_>,
     refused: &mut Refused,
     take: &mut dyn FnMut(&[u8]) -> Result<(), LineError>,
 ) -> Result<(), Failure> {
     let failed = |e| Failure::File(path.to_owned(), e);
     let file = File::open(path).map_err(|e| failed(e.into()))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    for line in feed::open(&name, BufReader::new(file), kind, &policies.prohibited).map_err(failed)? {
+    let opened = feed::source(file).and_then(|source| feed::open(&name, source, how)).map_err(failed)?;
+    for note in &opened.notes {
+        let _ = writeln!(refused.err, "{}: {note}", path.display());
+    }
+    for line in opened.lines {
         let line = line.map_err(failed)?;
         if let Err(error) = line.bytes.and_then(|bytes| take(&bytes)) {
             refused.add(path, line.number, &error);
@@ -261,6 +277,7 @@ mod tests {
                 register: self.0.join("register.ndjson"),
                 records: records.iter().map(|name| self.0.join(name)).collect(),
                 on,
+                feed: FeedArgs::default(),
             };
             let (mut out, mut err) = (Vec::new(), Vec::new());
             let exit = run_at(&args, date(2026, 11, 24), &mut out, &mut err);

@@ -44,8 +44,20 @@ impl Signer {
         created: Timestamp,
         nonce: &str,
     ) -> Result<Vec<(HeaderName, HeaderValue)>, Unsignable> {
+        self.post(target_uri, "application/json", body, created, nonce)
+    }
+
+    /// The same of a body of any type.
+    pub fn post(
+        &self,
+        target_uri: &str,
+        content_type: &str,
+        body: &[u8],
+        created: Timestamp,
+        nonce: &str,
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, Unsignable> {
         let plain = |text: &str| text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\');
-        if ![self.key_id.as_str(), nonce, target_uri].into_iter().all(plain) {
+        if ![self.key_id.as_str(), nonce, target_uri, content_type].into_iter().all(plain) {
             return Err(Unsignable);
         }
         let digest = format!("sha-256=:{}:", STANDARD.encode(Sha256::digest(body)));
@@ -55,7 +67,7 @@ impl Signer {
             self.key_id,
         );
         let base = format!(
-            "\"@method\": POST\n\"@target-uri\": {target_uri}\n\"content-digest\": {digest}\n\"content-type\": application/json\n\"@signature-params\": {params}",
+            "\"@method\": POST\n\"@target-uri\": {target_uri}\n\"content-digest\": {digest}\n\"content-type\": {content_type}\n\"@signature-params\": {params}",
         );
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).map_err(|_| Unsignable)?;
         mac.update(base.as_bytes());

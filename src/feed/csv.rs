@@ -1,167 +1,217 @@
-//! Tables: commas, headings in Chinese or English in any order, UTF-8 or GB18030.
+//! Tables of text: commas, tabs or semicolons, headings in Chinese or English in any order.
 //!
-//! A row becomes a JSON line; what only tables do is undone here: the forms of dates, 是 and 否, 护照,
-//! empty cells. Cells are never made into numbers on the way, so nothing is rounded, and a number
-//! that the spreadsheet itself rounded stays the odd text that `intake` refuses.
+//! Rows are read one by one, and of a row no more is kept than a line may have, so an open quotation mark costs no
+//! memory; every line that it swallowed is named. Cells are never made into numbers on the way, so nothing is
+//! rounded, and a number that the spreadsheet itself rounded stays the odd text that `intake` refuses.
 
-use std::io::Cursor;
-use std::sync::Arc;
+use std::io::{self, BufRead};
+use std::ops::Range;
 
-use serde_json::{Map, Value};
+use csv_core::ReadRecordResult;
 
-use super::{FeedError, Kind, Line};
-use crate::intake::{self, LINE_BYTES_MAX, LineCode, LineError};
-use crate::prohibited::Prohibited;
+use super::table::{Column, Columns, known, too_long};
+use super::{FeedError, How, Line};
+use crate::intake::{LINE_BYTES_MAX, LineCode, LineError};
 
-mod encoding;
 #[cfg(test)]
 mod tests;
 
-/// A field, its heading in Chinese, and whether a table must have its column.
-struct Field {
-    name: &'static str,
-    chinese: &'static str,
-    required: bool,
-}
-
-const fn field(name: &'static str, chinese: &'static str, required: bool) -> Field {
-    Field { name, chinese, required }
-}
-
-const RECORDS: &[Field] = &[
-    field("id", "记录编号", true),
-    field("provider", "报送单位", true),
-    field("indicator", "指标代码", true),
-    field("id_type", "证件类型", false),
-    field("id_number", "证件号码", true),
-    field("name", "姓名", true),
-    field("occurred_on", "发生日期", true),
-    field("valid_until", "有效期至", false),
-    field("quantity", "数量", false),
-    field("consent_ref", "授权编号", false),
-    field("detail", "detail", false),
-];
-const REGISTER: &[Field] = &[
-    field("id_type", "证件类型", false),
-    field("id_number", "证件号码", true),
-    field("name", "姓名", true),
-    field("born_on", "出生日期", false),
-    field("resident", "常住人口", true),
-    field("full_capacity", "完全民事行为能力", true),
-];
+/// What is kept of a row: a line's worth and a little of what mapped columns may leave out.
+const ROW_BYTES_MAX: usize = 4 * LINE_BYTES_MAX;
+/// The most columns that are told apart.
+const COLUMNS_MAX: usize = 4_096;
+/// What may separate cells, the usual one first.
+const SEPARATORS: [u8; 3] = [b',', b'\t', b';'];
 
 /// The rows of a table, as lines.
-pub struct Rows {
-    bytes: Arc<[u8]>,
-    reader: csv::Reader<Cursor<Arc<[u8]>>>,
-    row: csv::ByteRecord,
-    /// By column: its field; `None` under an empty heading.
-    columns: Vec<Option<&'static Field>>,
-    kind: Kind,
-    /// A place in the bytes, and the line on which it lies.
-    counted: (usize, u64),
+pub struct Rows<R> {
+    table: Table<R>,
+    columns: Columns,
     /// Lines that an open quotation mark made part of a cell of this earlier line, still to be named.
-    swallowed: (u64, std::ops::Range<u64>),
+    swallowed: (u64, Range<u64>),
 }
 
-impl Rows {
-    /// Decides the encoding and reads the headings.
-    pub fn open(bytes: Vec<u8>, kind: Kind, prohibited: &Prohibited) -> Result<Self, FeedError> {
-        let bytes: Arc<[u8]> = encoding::decode(bytes)?.into();
-        let mut reader =
-            csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(Cursor::new(Arc::clone(&bytes)));
-        let mut row = csv::ByteRecord::new();
-        if !reader.read_byte_record(&mut row).map_err(std::io::Error::from)? {
-            return Err(FeedError::NoHeadings);
+/// The rows of a table, as cells.
+struct Table<R> {
+    input: R,
+    reader: csv_core::Reader,
+    cells: Vec<u8>,
+    ends: Vec<usize>,
+    /// How many cells the row has.
+    count: usize,
+    /// The line on which the input stands, and whether a carriage return was the last byte.
+    line: u64,
+    after_return: bool,
+}
+
+/// Where a row lies.
+struct Place {
+    /// Its first line.
+    number: u64,
+    /// How many more lines it takes.
+    more: u64,
+    /// It has more than is kept.
+    too_long: bool,
+}
+
+impl<R: BufRead> Table<R> {
+    fn new(input: R, separator: u8) -> Self {
+        Self {
+            input,
+            reader: csv_core::ReaderBuilder::new().delimiter(separator).build(),
+            cells: vec![0; ROW_BYTES_MAX],
+            ends: vec![0; COLUMNS_MAX],
+            count: 0,
+            line: 1,
+            after_return: false,
         }
-        let columns = columns(&row, kind, prohibited)?;
-        Ok(Self { bytes, reader, row, columns, kind, counted: (0, 1), swallowed: (0, 0..0) })
     }
 
-    /// The line on which the row that was read begins. The reader's own count begins a row before the line ends and
-    /// blank lines that it skipped, so lines are counted here.
-    fn line_number(&mut self) -> u64 {
-        let (mut at, mut line) = self.counted;
-        let start = self.row.position().map_or(0, csv::Position::byte);
-        let start = usize::try_from(start).unwrap_or(usize::MAX);
-        while let Some(byte) = self.bytes.get(at) {
-            let ends_line = match byte {
-                b'\n' => true,
-                b'\r' => self.bytes.get(at + 1) != Some(&b'\n'),
-                _ => false,
-            };
-            if at >= start && !matches!(byte, b'\n' | b'\r') {
+    /// Counts the lines that end in the next bytes, and takes these from the input.
+    fn pass(&mut self, bytes: usize) -> io::Result<()> {
+        for byte in self.input.fill_buf()?.get(..bytes).unwrap_or_default() {
+            let ends_line = *byte == b'\r' || (*byte == b'\n' && !self.after_return);
+            self.line += u64::from(ends_line);
+            self.after_return = *byte == b'\r';
+        }
+        self.input.consume(bytes);
+        Ok(())
+    }
+
+    /// Reads the next row, passing over lines without anything.
+    fn read(&mut self) -> io::Result<Option<Place>> {
+        loop {
+            let ends = self.input.fill_buf()?.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            if ends == 0 {
                 break;
             }
-            line += u64::from(ends_line);
-            at += 1;
+            self.pass(ends)?;
         }
-        self.counted = (at, line);
-        line
+        let (number, mut out, mut too_long, mut at_end) = (self.line, 0, false, false);
+        self.count = 0;
+        loop {
+            let input = self.input.fill_buf()?;
+            let nothing_more = input.is_empty();
+            let (cells, ends) = (self.cells.get_mut(out..), self.ends.get_mut(self.count..));
+            let (result, read, wrote, ended) =
+                self.reader.read_record(input, cells.unwrap_or_default(), ends.unwrap_or_default());
+            if read > 0 {
+                at_end = input.get(read - 1).is_some_and(|byte| matches!(byte, b'\r' | b'\n'));
+            }
+            self.pass(read)?;
+            (out, self.count) = (out + wrote, self.count + ended);
+            match result {
+                ReadRecordResult::InputEmpty if !nothing_more => {}
+                ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => {
+                    (too_long, out, self.count) = (true, 0, 0);
+                }
+                ReadRecordResult::Record => {
+                    let more = (self.line - number).saturating_sub(u64::from(at_end));
+                    return Ok(Some(Place { number, more, too_long }));
+                }
+                ReadRecordResult::InputEmpty | ReadRecordResult::End => return Ok(None),
+            }
+        }
     }
 
-    /// How many more lines than its first the row took, where a cell that has one line by its nature runs over several:
-    /// a quotation mark was left open, and what it swallowed were rows.
-    fn swallows(&self) -> u64 {
-        let one_line = |column: usize| self.columns.get(column).copied().flatten().is_none_or(|f| f.name != "detail");
-        let ends = |cell: &[u8]| cell.trim_ascii_end().iter().filter(|byte| **byte == b'\n').count();
-        let broken = self.row.iter().enumerate().any(|(column, cell)| one_line(column) && ends(cell) > 0);
-        let lines: usize = if broken { self.row.iter().map(ends).sum() } else { 0 };
-        u64::try_from(lines).unwrap_or(u64::MAX)
+    fn cells(&self) -> impl Iterator<Item = &[u8]> {
+        let mut begin = 0;
+        self.ends.iter().take(self.count).map(move |end| {
+            let cell = self.cells.get(begin..*end).unwrap_or_default();
+            begin = *end;
+            cell
+        })
+    }
+}
+
+/// The separator under which the first row has the most known headings, and how many these are.
+fn separator(head: &[u8], how: &How<'_>) -> (u8, usize) {
+    let (mut best, mut most) = (SEPARATORS[0], 0);
+    for separator in SEPARATORS {
+        let mut table = Table::new(head, separator);
+        let read = table.read().is_ok_and(|place| place.is_some());
+        let headings: Vec<_> = table.cells().map(String::from_utf8_lossy).collect();
+        let count = if read { known(headings.iter().map(|heading| &**heading), how) } else { 0 };
+        if count > most {
+            (best, most) = (separator, count);
+        }
+    }
+    (best, most)
+}
+
+/// Whether a text begins with a line of headings.
+pub(super) fn begins_with_headings(head: &[u8], how: &How<'_>) -> bool {
+    separator(head, how).1 > 0
+}
+
+impl<R: BufRead> Rows<R> {
+    /// Finds the separator and reads the headings.
+    pub fn open(mut input: R, how: &How<'_>) -> Result<Self, FeedError> {
+        let (separator, _) = separator(input.fill_buf()?, how);
+        let mut table = Table::new(input, separator);
+        let place = table.read()?.ok_or(FeedError::NoHeadings)?;
+        if place.too_long {
+            return Err(FeedError::LongHeadings { limit: ROW_BYTES_MAX });
+        }
+        let headings: Vec<_> = table.cells().map(String::from_utf8_lossy).collect();
+        let columns = Columns::read(&headings.iter().map(|heading| &**heading).collect::<Vec<_>>(), how)?;
+        Ok(Self { table, columns, swallowed: (0, 0..0) })
+    }
+
+    /// Whether a cell that has one line by its nature runs over several: a quotation mark was left open, and what it
+    /// swallowed were rows.
+    fn swallows(&self) -> bool {
+        let one_line = |column: usize| match self.columns.get(column) {
+            Column::Of(field) => field.name != "detail",
+            Column::LeftOut => false,
+            Column::Nameless => true,
+        };
+        self.table.cells().enumerate().any(|(column, cell)| one_line(column) && cell.trim_ascii_end().contains(&b'\n'))
     }
 
     fn line(&self) -> Result<Vec<u8>, LineError> {
-        let malformed = |message: &str| LineError::new(LineCode::Malformed, message);
-        if self.row.as_slice().len() > LINE_BYTES_MAX {
-            return Err(LineError::new(
-                LineCode::TooLarge,
-                format!("the row has more than {LINE_BYTES_MAX} bytes: shorten it; a quotation mark may be open"),
-            ));
-        }
-        let (mut line, mut person) = (Map::new(), Map::new());
-        for (column, cell) in self.row.iter().enumerate() {
-            let cell = std::str::from_utf8(cell)
-                .map_err(|_| malformed("a cell of the row is no UTF-8 as the rest of the file is: write it again"))?
-                .trim();
-            if cell.is_empty() {
-                continue;
-            }
-            let Some(field) = self.columns.get(column).copied().flatten() else {
-                return Err(malformed("the row has a cell without a heading: check its commas and quotation marks"));
+        let mut cells = Vec::with_capacity(self.table.count);
+        for (column, cell) in self.table.cells().enumerate() {
+            let cell = match std::str::from_utf8(cell) {
+                Ok(cell) => cell.trim(),
+                Err(_) if self.columns.get(column) == Column::LeftOut => continue,
+                Err(_) => {
+                    let message = "a cell of the row is no UTF-8 as the rest of the file is: write it again";
+                    return Err(LineError::new(LineCode::Malformed, message));
+                }
             };
-            let Some(value) = value(field.name, cell) else { continue };
-            let inside = self.kind == Kind::Records && matches!(field.name, "id_type" | "id_number" | "name");
-            if inside { &mut person } else { &mut line }.insert(field.name.to_owned(), value);
+            if !cell.is_empty() {
+                cells.push((column, cell));
+            }
         }
-        if self.kind == Kind::Records {
-            line.insert("person".to_owned(), Value::Object(person));
-        }
-        serde_json::to_vec(&line).map_err(|_| malformed("the row cannot be written as a line"))
+        self.columns.line(cells.into_iter())
     }
 }
 
-impl Iterator for Rows {
-    type Item = Line;
+impl<R: BufRead> Iterator for Rows<R> {
+    type Item = Result<Line, FeedError>;
 
-    fn next(&mut self) -> Option<Line> {
+    fn next(&mut self) -> Option<Self::Item> {
         let (opened, lines) = &mut self.swallowed;
         if let Some(number) = lines.next() {
-            return Some(Line { number, bytes: Err(left_open(*opened)) });
+            return Some(Ok(Line { number, bytes: Err(left_open(*opened)) }));
         }
         loop {
-            // Reading bytes from memory with any number of cells cannot fail.
-            if !self.reader.read_byte_record(&mut self.row).unwrap_or(false) {
-                return None;
-            }
-            let number = self.line_number();
-            let more = self.swallows();
-            if more > 0 {
+            let Place { number, more, too_long: long } = match self.table.read() {
+                Ok(place) => place?,
+                Err(e) => return Some(Err(e.into())),
+            };
+            let bytes = if more > 0 && (long || self.swallows()) {
                 self.swallowed = (number, number + 1..number + 1 + more);
-                return Some(Line { number, bytes: Err(left_open(number)) });
-            }
-            if self.row.iter().any(|cell| !blank(cell)) {
-                return Some(Line { number, bytes: self.line() });
-            }
+                Err(left_open(number))
+            } else if long {
+                Err(too_long())
+            } else if self.table.cells().all(blank) {
+                continue;
+            } else {
+                self.line()
+            };
+            return Some(Ok(Line { number, bytes }));
         }
     }
 }
@@ -175,87 +225,4 @@ fn left_open(line: u64) -> LineError {
 
 fn blank(cell: &[u8]) -> bool {
     std::str::from_utf8(cell).is_ok_and(|text| text.trim().is_empty())
-}
-
-fn columns(
-    row: &csv::ByteRecord,
-    kind: Kind,
-    prohibited: &Prohibited,
-) -> Result<Vec<Option<&'static Field>>, FeedError> {
-    let fields = match kind {
-        Kind::Records => RECORDS,
-        Kind::Register => REGISTER,
-    };
-    let field = |heading: &str| {
-        fields.iter().find(|field| field.name.eq_ignore_ascii_case(heading) || field.chinese == heading)
-    };
-    let headings: Vec<_> = row.iter().map(|cell| String::from_utf8_lossy(cell).trim().to_owned()).collect();
-    if headings.iter().all(|heading| field(heading).is_none()) {
-        return Err(FeedError::NoKnownHeading);
-    }
-    let mut columns: Vec<Option<&'static Field>> = Vec::new();
-    for heading in &headings {
-        let column = field(heading);
-        if column.is_none() && !heading.is_empty() {
-            let shown = intake::shown(heading);
-            return Err(match prohibited.finds(heading) {
-                Some(_) => FeedError::ProhibitedHeading(shown),
-                None => FeedError::UnknownHeading(shown),
-            });
-        }
-        if let Some(field) = column
-            && columns.iter().flatten().any(|earlier| earlier.name == field.name)
-        {
-            return Err(FeedError::HeadingTwice(field.name));
-        }
-        columns.push(column);
-    }
-    let missing = |field: &&Field| field.required && !columns.iter().flatten().any(|column| column.name == field.name);
-    match fields.iter().find(missing) {
-        Some(field) => Err(FeedError::MissingHeading { english: field.name, chinese: field.chinese }),
-        None => Ok(columns),
-    }
-}
-
-/// What a cell says in a line; `None` where it says what is so anyway. A cell that is none of the forms goes into the
-/// line as it is, and `intake` says what is wrong with it.
-fn value(field: &str, cell: &str) -> Option<Value> {
-    Some(match field {
-        "id_type" => match cell {
-            "居民身份证" => return None,
-            "护照" => "passport".into(),
-            other => other.into(),
-        },
-        "occurred_on" | "valid_until" | "born_on" => day(cell).unwrap_or_else(|| cell.to_owned()).into(),
-        "resident" | "full_capacity" => match cell {
-            "是" => true.into(),
-            "否" => false.into(),
-            other if other.eq_ignore_ascii_case("true") => true.into(),
-            other if other.eq_ignore_ascii_case("false") => false.into(),
-            other => other.into(),
-        },
-        // Digits too many for a u64 are too many for a quantity, which its largest value says as well.
-        "quantity" if cell.bytes().all(|b| b.is_ascii_digit()) => cell.parse().unwrap_or(u64::MAX).into(),
-        _ => cell.into(),
-    })
-}
-
-/// 2025/3/1, 20250301 and 2025年3月1日 as 2025-03-01; whether there is such a day is not asked here.
-fn day(cell: &str) -> Option<String> {
-    let digits = |part: &str, most: usize| {
-        ((1..=most).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.to_owned())
-    };
-    let (year, month, day) = if let Some((year, rest)) = cell.split_once('年') {
-        let (month, day) = rest.strip_suffix('日')?.split_once('月')?;
-        (year, month, day)
-    } else if let Some((year, rest)) = cell.split_once('/') {
-        let (month, day) = rest.split_once('/')?;
-        (year, month, day)
-    } else if cell.len() == 8 && cell.is_ascii() {
-        (cell.get(..4)?, cell.get(4..6)?, cell.get(6..)?)
-    } else {
-        return None;
-    };
-    let year = digits(year, 4).filter(|year| year.len() == 4)?;
-    Some(format!("{year}-{:0>2}-{:0>2}", digits(month, 2)?, digits(day, 2)?))
 }

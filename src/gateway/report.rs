@@ -50,7 +50,7 @@ impl Gateway {
         }
         let (mut change, nonce) = self.upload_change(batch, LogAction::Report, &read.touched)?;
         for (place, origin) in &read.origins {
-            if let Some(holder) = origin.moved_to {
+            if let Some(holder) = origin.moved_to.filter(|_| !batch.dry) {
                 let version = next_version(origin.cell.as_ref());
                 let value = self.vault.seal_indexed(at(place, version), &holder.0, 64)?;
                 change.checks.push(unchanged(place, origin.cell.as_ref()));

@@ -91,6 +91,8 @@ pub(super) struct Batch<'a> {
     pub(super) policies: &'a Loaded,
     pub(super) now: Timestamp,
     pub(super) day: Date,
+    /// Only what it would do is asked.
+    pub(super) dry: bool,
 }
 
 /// The dossiers that a batch has read and changed so far.
@@ -116,15 +118,25 @@ impl Touched {
 impl Gateway {
     /// Takes an upload of records.
     pub async fn report(&self, caller: &Caller, body: &[u8]) -> Result<Intake, GatewayError> {
-        self.upload(caller, body, Feed::Records).await
+        self.upload(caller, body, Feed::Records, false).await
+    }
+
+    /// Says what [`Self::report`] would do; of it all, only its entry is written.
+    pub async fn try_report(&self, caller: &Caller, body: &[u8]) -> Result<Intake, GatewayError> {
+        self.upload(caller, body, Feed::Records, true).await
     }
 
     /// Takes an upload of register lines.
     pub async fn enrol(&self, caller: &Caller, body: &[u8]) -> Result<Intake, GatewayError> {
-        self.upload(caller, body, Feed::Register).await
+        self.upload(caller, body, Feed::Register, false).await
     }
 
-    async fn upload(&self, caller: &Caller, body: &[u8], feed: Feed) -> Result<Intake, GatewayError> {
+    /// Says what [`Self::enrol`] would do; of it all, only its entry is written.
+    pub async fn try_enrol(&self, caller: &Caller, body: &[u8]) -> Result<Intake, GatewayError> {
+        self.upload(caller, body, Feed::Register, true).await
+    }
+
+    async fn upload(&self, caller: &Caller, body: &[u8], feed: Feed, dry: bool) -> Result<Intake, GatewayError> {
         let (_, _, policies) = self.moment().await?;
         // Each line's indicator must name its provider; that is judged line by line, by its own code.
         let (action, holds): (_, &[Condition]) = match feed {
@@ -141,7 +153,7 @@ impl Gateway {
         let mut caller = caller.clone();
         for lines in lines.chunks(BATCH_LINES_MAX) {
             let (now, day, policies) = self.moment().await?;
-            let batch = Batch { caller: &caller, rule: &rule, policies: &policies, now, day };
+            let batch = Batch { caller: &caller, rule: &rule, policies: &policies, now, day, dry };
             intake.add(match feed {
                 Feed::Records => self.report_batch(&batch, lines).await?,
                 Feed::Register => self.enrol_batch(&batch, lines).await?,
@@ -185,7 +197,7 @@ impl Gateway {
         };
         let mut change = Change::entry(self.random()?, body);
         let nonce = self.spend_nonce(batch.caller, &mut change);
-        for dossier in touched.dossiers.values().filter(|dossier| dossier.changed()) {
+        for dossier in touched.dossiers.values().filter(|dossier| dossier.changed() && !batch.dry) {
             self.add_dossier(&mut change, dossier, batch.policies, batch.day)?;
         }
         Ok((change, nonce))

@@ -12,33 +12,40 @@ use super::body::{LargeBody, require_content_type};
 use super::limit;
 use super::listener::Peer;
 use super::problem::{Problem, code};
+use super::query::Query;
 use crate::gateway::{Caller, Intake};
 
-/// Takes records from a provider.
+/// Takes records from a provider, or says what they would change.
 pub(super) async fn records(state: State<Arc<App>>, peer: Extension<Peer>, request: Request) -> Response {
     let app = state.0.clone();
     match read(&app, &peer, request).await {
-        Ok((caller, bytes)) => match app.gateway.report(&caller, &bytes).await {
-            Ok(intake) => Json(counts(&intake)).into_response(),
-            Err(error) => app.problem(error).into_response(),
-        },
+        Ok((caller, bytes, dry)) => {
+            let done = match dry {
+                false => app.gateway.report(&caller, &bytes).await,
+                true => app.gateway.try_report(&caller, &bytes).await,
+            };
+            done.map_or_else(|error| app.problem(error).into_response(), |i| Json(counts(&i)).into_response())
+        }
         Err(problem) => problem.into_response(),
     }
 }
 
-/// Takes lines of the register from the registrar.
+/// Takes lines of the register from the registrar, or says what they would change.
 pub(super) async fn register(state: State<Arc<App>>, peer: Extension<Peer>, request: Request) -> Response {
     let app = state.0.clone();
     match read(&app, &peer, request).await {
-        Ok((caller, bytes)) => match app.gateway.enrol(&caller, &bytes).await {
-            Ok(intake) => Json(counts(&intake)).into_response(),
-            Err(error) => app.problem(error).into_response(),
-        },
+        Ok((caller, bytes, dry)) => {
+            let done = match dry {
+                false => app.gateway.enrol(&caller, &bytes).await,
+                true => app.gateway.try_enrol(&caller, &bytes).await,
+            };
+            done.map_or_else(|error| app.problem(error).into_response(), |i| Json(counts(&i)).into_response())
+        }
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn read(app: &App, peer: &Peer, request: Request) -> Result<(Caller, LargeBody), Problem> {
+async fn read(app: &App, peer: &Peer, request: Request) -> Result<(Caller, LargeBody, bool), Problem> {
     let policies = app.gateway.policies().map_err(|error| app.problem(error))?;
     let (parts, body) = request.into_parts();
     let identified = app.identify(&policies, peer, &parts)?;
@@ -50,13 +57,29 @@ async fn read(app: &App, peer: &Peer, request: Request) -> Result<(Caller, Large
         app.gateway.log_refusal(&caller).await.map_err(|error| app.problem(error))?;
         return Err(problem);
     }
+    let dry = match dry_run(&parts.uri) {
+        Ok(dry) => dry,
+        Err(problem) => {
+            app.gateway.log_refusal(&caller).await.map_err(|error| app.problem(error))?;
+            return Err(problem);
+        }
+    };
     let (lines, lines_max) = (lines(&bytes), policies.city.limits.feed_lines_max);
     if lines > lines_max {
         app.gateway.log_refusal(&caller).await.map_err(|error| app.problem(error))?;
         let detail = format!("a feed may have {lines_max} lines and this one has {lines}; send it in parts");
         return Err(Problem::new(code::TOO_LARGE, detail).with("limit", lines_max));
     }
-    Ok((caller, bytes))
+    Ok((caller, bytes, dry))
+}
+
+/// Whether only what would change is asked for.
+fn dry_run(target: &http::Uri) -> Result<bool, Problem> {
+    match Query::read(target, &["dry_run"])?.get("dry_run") {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Problem::new(code::BAD_QUERY, "dry_run is true or false").with("field", "dry_run")),
+    }
 }
 
 fn lines(feed: &[u8]) -> usize {

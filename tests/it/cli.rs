@@ -2,6 +2,9 @@
 
 mod commands;
 mod demo;
+mod evaluate;
+mod feed_memory;
+mod import;
 mod logs;
 mod rotate;
 mod starts;

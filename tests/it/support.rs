@@ -10,6 +10,8 @@ pub mod raw;
 pub mod statistics;
 pub mod survival;
 pub mod tree;
+#[allow(dead_code, reason = "the tests of the reader use the rest of it")]
+pub mod workbook;
 pub mod world;
 
 pub use folder::Folder;

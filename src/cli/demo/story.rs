@@ -4,6 +4,7 @@
 //! terminal learns what a merchant learns. The resident of the story is excellent and keeps away from the first two of the
 //! city, and the first scenario of the list is not asked about, so that scripts find those untouched.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use crate::access_log::checkpoint::VerifierKey;
 use crate::access_log::proof::Proof;
 use crate::attestation::jwks::Jwks;
 use crate::attestation::{Expected, LEEWAY_S, verify};
+use crate::cli::demo::bulk::FILE;
 use crate::cli::demo::calls::{By, Held, find_in_log, nonce, public, read, text};
 use crate::cli::demo::{Stage, replace};
 use crate::cli::{Failure, init, say};
@@ -39,10 +41,12 @@ struct Asker<'s> {
 /// Walks the whole story and leaves what a visitor can try next in the folder `try`.
 pub(super) async fn tell_all(
     stage: &Stage,
-    clock: &dyn Clock,
-    entropy: &dyn Entropy,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
     began: Duration,
 ) -> Result<(), Failure> {
+    let bulk = (Arc::clone(clock), Arc::clone(entropy));
+    let (clock, entropy) = (clock.as_ref(), entropy.as_ref());
     let mut web = stage.web()?;
     let (first, second, office) = stage.askers(&mut web).await?;
     let city = &stage.set.city.name;
@@ -73,11 +77,24 @@ pub(super) async fn tell_all(
         &format!("{n} providers report {records} records{en}; each is in the score before its call returns."),
     );
 
+    let done = stage.import_file(bulk).await?;
+    let (taken, refused) = (done.taken, done.refused);
+    step(
+        3,
+        "导入",
+        &format!(
+            "经办人导入一份 GB18030 的 CSV：接收 {taken} 行，退回 {refused} 行，行号和原因在 {FILE}.rejects.ndjson。"
+        ),
+        &format!(
+            "A clerk imports a CSV in GB18030: {taken} rows taken, {refused} refused, named with line and reason; correct it and send it again."
+        ),
+    );
+
     let mut me = stage.resident([first, second, office]).await?;
     let score = read(&mut me, "/v1/me/score").await?;
     let (points, grade) = (score.get("score").and_then(Value::as_u64).unwrap_or(0), stage.grade(&score));
     step(
-        3,
+        4,
         "查分",
         &format!("一位居民登录，看到 {points} 分（{}）、由来和何时会变。只有本人看得到。", grade.zh),
         &format!("A resident logs in and sees {points} points ({}), why, and until when. Only they see it.", grade.en),
@@ -85,7 +102,7 @@ pub(super) async fn tell_all(
 
     let token = stage.consent(&mut me, &first.scenario.id, &first.party.id, json!({})).await?;
     step(
-        4,
+        5,
         "授权",
         &format!("先看答案再决定：同意{}为“{}”询问。", first.party.name.zh, first.scenario.title.zh),
         &format!("They see the answer first, then let {} ask for “{}”.", first.party.name.en, first.scenario.title.en),
@@ -93,15 +110,15 @@ pub(super) async fn tell_all(
     let now = (clock, entropy);
     let held = stage.ask(&first.party.id, &first.scenario.id, &token, By::Certificate, now).await?;
     let (attestation, proof) = met(&held, first)?;
-    stage.learned(5, first, "凭证书", "by certificate");
+    stage.learned(6, first, "凭证书", "by certificate");
 
     let token = stage.consent(&mut me, &second.scenario.id, &second.party.id, json!({})).await?;
     met(&stage.ask(&second.party.id, &second.scenario.id, &token, By::Signature, now).await?, second)?;
-    stage.learned(6, second, "凭签名", "by RFC 9421 signature");
+    stage.learned(7, second, "凭签名", "by RFC 9421 signature");
 
     let token = stage.consent(&mut me, &office.scenario.id, &office.party.id, json!({})).await?;
     met(&stage.ask(&office.party.id, &office.scenario.id, &token, By::Certificate, now).await?, office)?;
-    stage.learned(7, office, "凭证书", "by certificate");
+    stage.learned(8, office, "凭证书", "by certificate");
 
     let token = stage.consent(&mut me, &second.scenario.id, &second.party.id, json!({"decline": true})).await?;
     let declined = stage.ask(&second.party.id, &second.scenario.id, &token, By::Signature, now).await?;
@@ -110,7 +127,7 @@ pub(super) async fn tell_all(
     }
     let bytes = grouped(declined.bytes);
     step(
-        8,
+        9,
         "不出示",
         &format!("居民也可不出示：与分数不够、撤回、过期逐字节相同，和“是”一样长（{bytes} 字节）。"),
         &format!("The resident may decline: byte for byte like a low score, and as long as a “yes” ({bytes})."),
@@ -125,14 +142,14 @@ pub(super) async fn tell_all(
     };
     let (proof, key) = evidence.verify(first, clock)?;
     step(
-        9,
+        10,
         "验证",
         "商户离线核对：签名、收件方、随机数、日期，全部成立。",
         "The merchant verifies offline: signature, audience, nonce and day all hold.",
     );
     let size = find_in_log(&mut web, &key, &proof).await?;
     step(
-        10,
+        11,
         "日志",
         &format!("这次回答在公开日志的第 {} 位（长 {size}），商户凭证明可查；旁人什么也读不出。", proof.index),
         &format!(
@@ -146,14 +163,14 @@ pub(super) async fn tell_all(
         .as_array()
         .map_or(0, |list| list.iter().filter(|a| a.get("action").and_then(Value::as_str) == Some("ask")).count());
     step(
-        11,
+        12,
         "知情",
         &format!("居民看到 {asks} 次询问：谁、何时、为哪项优惠，各附证明。"),
         &format!("The resident sees {asks} questions: who, when, for which benefit, each with its proof."),
     );
     stage.officer_looks().await?;
     step(
-        12,
+        13,
         "监督",
         "监督员看到谁问、何时、凭哪条规则；看不到问的是谁、答了什么。",
         "The officer sees who asked, when, by which rule; not about whom, nor the answer.",
@@ -325,6 +342,9 @@ impl Stage {
             "{me} evaluate --catalogue {d}/policies/catalogue.toml --model {d}/policies/models/{model}.toml --register {d}/city/register.ndjson --records {d}/city/records/*.ndjson --on {}",
             self.today
         ));
+        say("# 看退回的行；改正后整份再导一次 / see the refused rows; correct the file and import it again");
+        say(&format!("cat {d}/{FILE}.rejects.ndjson"));
+        say(&format!("{me} import --config {d}/jadegate.toml --provider yx-civil-affairs {d}/{FILE}"));
         say(&format!("# 登录所用的居民、工作人员和单位 / whom to log in as: {d}/demo.json"));
     }
 }

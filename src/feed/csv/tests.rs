@@ -1,12 +1,15 @@
 //! Tables as departments really send them.
 
+use std::io::Cursor;
+
 use jiff::civil::date;
 
 use super::*;
 use crate::catalogue::Catalogue;
-use crate::feed::{Feed, open};
+use crate::feed::{Feed, Kind, open};
 use crate::intake::{self, RecordRules, Source};
 use crate::policy::{Mistakes, Source as PolicySource};
+use crate::prohibited::Prohibited;
 use crate::record::Held;
 
 const HEADINGS: &str = "记录编号,报送单位,指标代码,证件类型,证件号码,姓名,发生日期,有效期至,数量,授权编号\n";
@@ -36,8 +39,8 @@ fn records(table: impl AsRef<[u8]>) -> Vec<(u64, Result<Held, &'static str>)> {
     feed(table.as_ref(), Kind::Records).unwrap().map(|line| read(line.unwrap())).collect()
 }
 
-fn feed(table: &[u8], kind: Kind) -> Result<Feed<'_>, FeedError> {
-    open("table.csv", table, kind, &policies().1)
+fn feed(table: &[u8], kind: Kind) -> Result<Feed<'static>, FeedError> {
+    open("table.csv", Cursor::new(table.to_vec()), &How::plain(kind, &policies().1)).map(|opened| opened.lines)
 }
 
 fn codes(table: impl AsRef<[u8]>) -> Vec<(u64, &'static str)> {
@@ -163,7 +166,7 @@ fn headings_that_cannot_be() {
         (all.replace("姓名", "名字"), "unknown heading, `名字`"),
         (all.replace("姓名", P1), "unknown heading, with a long or odd name"),
         (row("V-1", P1, "王芳", "20250301", "1"), "no known heading"),
-        (all.replace(',', ";"), "separated by commas"),
+        (all.replace(',', "，"), "separated by commas"),
         (format!("{all},宗教信仰"), "prohibited-item"),
         (format!("{all},name"), "two columns for `name`"),
         (all.replace("证件号码,", ""), "no column `id_number` (or `证件号码`)"),
@@ -171,7 +174,7 @@ fn headings_that_cannot_be() {
         let error = feed(headings.as_bytes(), Kind::Records).err().unwrap().to_string();
         assert!(error.contains(expected) && !error.contains(P1) && !error.contains("王芳"), "{error}");
     }
-    assert!(matches!(feed(b"PK\x03\x04rest", Kind::Records).err().unwrap(), FeedError::Packed));
+    assert!(matches!(feed(b"PK\x03\x04rest", Kind::Records).err().unwrap(), FeedError::Damaged(..)));
     assert!(feed(format!("{all},,\n").as_bytes(), Kind::Records).is_ok());
 }
 

@@ -37,6 +37,12 @@ async fn a_demo_tells_nothing_personal_and_goes_on_after_ctrl_c_and_kill_9() {
     };
     let first = score().await;
     assert!(first.as_u64().is_some_and(|score| score >= 600), "{first}");
+    // The bulk file of the story: two rows were refused, and the import is over the real API.
+    let rejects = std::fs::read_to_string(dir.join("try/volunteers.csv.rejects.ndjson")).unwrap();
+    let rejects: Vec<Value> = rejects.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let named: Vec<_> = rejects.iter().map(|r| (r["line"].as_u64().unwrap(), r["code"].as_str().unwrap())).collect();
+    assert_eq!(named, [(4, "malformed"), (6, "wrong-check-digit")]);
+    assert!(demo.wrote().contains("4 rows taken, 2 refused"), "{}", demo.wrote());
     demo.signal("-INT");
     assert_eq!(demo.ended(Duration::from_secs(15)).await.unwrap().code(), Some(0), "{}", demo.wrote());
     assert!(!file.exists(), "scripts would be led to a gateway that is gone");

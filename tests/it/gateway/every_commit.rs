@@ -118,7 +118,7 @@ fn another_set() -> PolicySet {
     policies_with("scenarios.toml", &[(r#"parties = ["yx-bike", "yx-ebike"]"#, r#"parties = ["yx-bike"]"#)])
 }
 
-const CASES: [Case; 20] = [
+const CASES: [Case; 22] = [
     Case { name: "ask by token", kind: Kind::Once, call: |w, s| Box::pin(async { asked(w, &s.consent.token).await }) },
     Case { name: "ask by code", kind: Kind::Once, call: |w, s| Box::pin(async { asked(w, &s.code).await }) },
     Case {
@@ -152,6 +152,23 @@ const CASES: [Case; 20] = [
         name: "an empty report",
         kind: Kind::Once,
         call: |w, _| Box::pin(async { told(w.gateway.report(&caller("yx-health"), b"\n").await, taken) }),
+    },
+    Case {
+        name: "a report that is only tried",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async { told(w.gateway.try_report(&caller("yx-civil-affairs"), &records(1..2)).await, taken) })
+        },
+    },
+    Case {
+        name: "a register that is only tried",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async {
+                let body = lines(&(2000..2003).map(register_line).collect::<Vec<_>>());
+                told(w.gateway.try_enrol(&caller("yx-public-security"), &body).await, taken)
+            })
+        },
     },
     Case {
         name: "give a consent",

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use jadegate::gateway::Refusal;
 use jadegate::intake::LineCode;
+use jadegate::tables;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::world::{World, caller, lines, number, record_line, refusal, register_line};
+use crate::support::world::{World, caller, cells, lines, number, record_line, refusal, register_line};
 
 const CIVIL: &str = "yx-civil-affairs";
 
@@ -42,6 +43,27 @@ async fn a_record_is_in_the_score_when_its_call_returns() {
     let other = record_line("yx-youth-league", "volunteer-hours", "r-2", 1, Some(20));
     assert_eq!(sent(&world, "yx-youth-league", &[other]).await, (1, 0, 0, vec![]));
     assert_eq!(world.score(&login).await, Some(550));
+}
+
+/// It is told as it would be done, and of it only the entry is there.
+#[tokio::test]
+async fn what_is_only_tried_changes_nothing_but_the_log() {
+    let world = World::new().await;
+    world.register(1..2).await;
+    sent(&world, CIVIL, &[hours("r-1", 1, 100), hours("r-2", 1, 10)]).await;
+    let tables = [tables::PERSON, tables::DOSSIER, tables::STANDING, tables::ORIGIN];
+    let (before, log) = (world.copy().await, world.log_size());
+    let records = lines(&[hours("r-1", 1, 100), hours("r-2", 1, 11), hours("r-3", 1, 1), hours("r-4", 7, 0)]);
+    let tried = world.gateway.try_report(&caller(CIVIL), &records).await.unwrap();
+    assert_eq!((tried.accepted, tried.unchanged, tried.replaced, tried.rejected.len()), (1, 1, 1, 1));
+    let people = lines(&[register_line(1), register_line(2)]);
+    let tried = world.gateway.try_enrol(&caller("yx-public-security"), &people).await.unwrap();
+    assert_eq!((tried.accepted, tried.unchanged), (1, 1));
+    for table in tables {
+        assert_eq!(world.cells(table).await, cells(&*before, table).await, "{}", table.name());
+    }
+    assert_eq!(world.log_size(), log + 2, "an entry each: people's cells were looked at");
+    assert_eq!(refusal(world.gateway.try_report(&caller("yx-bike"), &records).await), Refusal::NotPermitted);
 }
 
 #[tokio::test]

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| jadegate_fuzz::room::within(&jadegate_fuzz::bodies::XLSX, data));

@@ -1,0 +1,89 @@
+//! `FILE.rejects.ndjson`: the refused lines of a file, each with its code and message, and nothing of the line itself.
+//!
+//! It is written under another name and gets its own only when it is whole and durable, so a crash never leaves half of
+//! one that is taken for all. A file that is taken whole has none: one of an earlier run is removed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufWriter, ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::Failure;
+use super::target::Rejected;
+
+/// What is added to the name of a file.
+const ENDING: &str = ".rejects.ndjson";
+/// And to that while it is not whole.
+const PARTIAL: &str = ".partial";
+
+/// Refused lines, as they are written.
+pub(super) struct Rejects {
+    path: PathBuf,
+    partial: PathBuf,
+    out: BufWriter<File>,
+    count: u64,
+}
+
+impl Rejects {
+    /// Begins the file beside `of`, so that a place where nothing can be written is known before anything is sent.
+    pub(super) fn begin(of: &Path) -> Result<Self, Failure> {
+        let with = |ending: &str| {
+            let mut name = of.as_os_str().to_owned();
+            name.push(ending);
+            PathBuf::from(name)
+        };
+        let (path, partial) = (with(ENDING), with(&format!("{ENDING}{PARTIAL}")));
+        remove(&partial)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
+        let file = file.map_err(|e| Failure::file("write what is refused to", &partial, e))?;
+        Ok(Self { path, partial, out: BufWriter::new(file), count: 0 })
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Adds lines.
+    pub(super) fn add(&mut self, rejected: &[Rejected]) -> Result<(), Failure> {
+        for Rejected { line, code, message } in rejected {
+            let written = writeln!(self.out, "{}", json!({"line": line, "code": code, "message": message}));
+            written.map_err(|e| Failure::file("write what is refused to", &self.partial, e))?;
+            self.count += 1;
+        }
+        Ok(())
+    }
+
+    /// Gives the file its name, or leaves none where nothing was refused.
+    pub(super) fn finish(self) -> Result<PathBuf, Failure> {
+        if self.count == 0 {
+            remove(&self.partial)?;
+            remove(&self.path)?;
+            return Ok(self.path);
+        }
+        let Self { path, partial, out, .. } = self;
+        let failed = |e: std::io::Error| Failure::file("write what is refused to", &path, e);
+        let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
+        file.sync_all().map_err(failed)?;
+        fs::rename(&partial, &path).map_err(failed)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        Ok(path)
+    }
+
+    /// Leaves no file: the one that it would be about was not read.
+    pub(super) fn abandon(self) -> PathBuf {
+        // An empty file under the other name is nobody's loss.
+        let _there = fs::remove_file(&self.partial);
+        self.path
+    }
+}
+
+fn remove(path: &Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Failure::file("remove", path, e)),
+        _ => Ok(()),
+    }
+}
