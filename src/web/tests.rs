@@ -77,6 +77,21 @@ async fn every_page(world: &World, lang: Lang) -> Vec<(String, Got)> {
     add("log-filtered", world.get("/officer?party=yx-library&action=ask&from=2026-11-25", &officer, lang).await);
     add("log-none", world.get("/officer?to=2020-01-01", &officer, lang).await);
     add("rules", world.get("/operator", &operator, lang).await);
+    add("catalogue", world.get("/catalogue", "", lang).await);
+    add("models", world.get("/models", "", lang).await);
+    add("models-operator", world.get("/models", &operator, lang).await);
+    let model = String::from_utf8(shipped()["models/yuxi-2026.toml"].clone()).unwrap();
+    let form = |text: &str| format!("file={}", text.bytes().map(|b| format!("%{b:02X}")).collect::<String>());
+    let next = form(&model.replace("id = \"yuxi-2026\"", "id = \"yuxi-2027\""));
+    add("model-tried", world.post("/models/try", &operator, lang, &next).await);
+    add(
+        "model-wrong",
+        world.post("/models/draft", &operator, lang, &form(&model.replace("min = 800", "min = 1"))).await,
+    );
+    assert_eq!(world.post("/models/draft", &operator, lang, &next).await.status, 303);
+    assert_eq!(world.post("/models/yuxi-2027/approve", &officer, lang, "").await.status, 303);
+    add("model-in-comment", world.post("/models/yuxi-2027/publish", &operator, lang, "from=2027-03-01").await);
+    add("models-draft", world.get("/models", &officer, lang).await);
     pages
 }
 
@@ -88,7 +103,8 @@ fn check(name: &str, got: &Got, lang: Lang) {
         "not-logged-in" => 401,
         "wrong-role" | "case-own" | "counter-wrong" => 403,
         "unknown-login" => 404,
-        "beyond" | "case-wrong" => 422,
+        "beyond" | "case-wrong" | "model-wrong" => 422,
+        "model-in-comment" => 409,
         _ => 200,
     };
     assert_eq!(got.status, expected, "{name}: {html}");

@@ -3,6 +3,7 @@
 mod commands;
 mod demo;
 mod logs;
+mod models;
 mod rotate;
 mod starts;
 mod moves;
