@@ -88,12 +88,6 @@ pub struct Measure {
     pub dimensions: Vec<i64>,
 }
 
-impl std::fmt::Debug for Measure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Measure(..)")
-    }
-}
-
 /// The score that [`evaluate`] gives, with its parts; none where there is none.
 pub fn measure(person: &Person, records: &[Held], catalogue: &Catalogue, model: &Model, on: Date) -> Option<Measure> {
     if status(person, on) != Status::Scored {
