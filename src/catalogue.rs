@@ -346,6 +346,33 @@ mod tests {
     }
 
     #[test]
+    fn ends_bounds_and_a_change_of_provider_may_have_a_basis_of_their_own() {
+        let text = format!(
+            "{PLAIN}former_providers = [\"yx-old\"]\nformer_providers_basis = \"甲\"\nvalid_for_years_max = 5\n\
+             valid_for_years_max_basis = \"乙\"\ncounts_until = \"2027-01-01\"\ncounts_until_basis = \"丙\"\n"
+        );
+        check(&text, &[]);
+        let read = Catalogue::parse(&Source::new("c", text), None, &mut Mistakes::new()).unwrap();
+        let honour = read.get("honour").unwrap();
+        assert_eq!(honour.former_providers.iter().map(PartyId::as_str).collect::<Vec<_>>(), ["yx-old"]);
+        let bases = [&honour.former_providers_basis, &honour.valid_for_years_max_basis, &honour.counts_until_basis]
+            .map(|basis| basis.as_deref());
+        assert_eq!(bases, [Some("甲"), Some("乙"), Some("丙")]);
+        for (field, of) in [
+            ("former_providers_basis", "former_providers"),
+            ("valid_for_years_max_basis", "valid_for_years_max"),
+            ("counts_until_basis", "counts_until"),
+        ] {
+            check(&format!("{PLAIN}{field} = \"甲\"\n"), &[(5, &format!("`{field}` without `{of}`"))]);
+        }
+        check(&format!("{PLAIN}former_providers = []\n"), &[(5, "`former_providers` is an empty list")]);
+        check(
+            &format!("{PLAIN}former_providers = [\"yx-office\"]\n"),
+            &[(5, "`former_providers` \"yx-office\" is said twice, first in line 4")],
+        );
+    }
+
+    #[test]
     fn a_prohibited_item_does_not_load_by_code_or_name() {
         let what = |name: &str| format!("prohibited-item: \"{name}\" is Religion (宗教信仰), forbidden by 某法");
         check(&PLAIN.replacen("honour", "religion", 1), &[(2, &what("religion"))]);

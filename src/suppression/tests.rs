@@ -26,17 +26,20 @@ fn a_count_under_ten_is_hidden_and_others_are_tens() {
 
 #[test]
 fn what_could_be_had_by_subtraction_is_hidden_with_the_smallest_other() {
-    // Rounding alone leaves too little doubt here: 40 people said as 40, one part of 31 said as 30 (22 to 39).
+    // Twelve, said as 10, are 19 at most; ten of them shown would leave nine at most.
+    assert_eq!(said(&[10, 2]), [None, None]);
+    assert_eq!(said(&[2, 10]), [None, None]);
+    // Of forty-two nobody can tell: 49 at most, less 10 and 21 at least.
+    assert_eq!(said(&[10, 30, 2]), [Some(10), Some(30), None]);
+    // Two sums at once: the second leaves nothing open that the first did.
     let mut counts = Counts::new();
-    let total = counts.add_decided(40, 0, true);
-    let (small, large) = (counts.add(0, 0), counts.add(40, 0));
-    counts.sum(total, vec![small, large]);
-    assert!(counts.is_uncertain(small), "nine either way on both sides is enough");
-    // Where the whole is known to the unit by another sum, it is not.
-    let parts: Vec<usize> = (0..1).map(|_| counts.add(40, 0)).collect();
-    counts.sum(large, parts);
+    let (all, other) = (counts.add_decided(42, 9, true), counts.add(10, 9));
+    let parts = [counts.add(10, 9), counts.add(30, 9), counts.add(2, 9)];
+    counts.sum(all, parts.to_vec());
+    counts.sum(other, vec![parts[2]]);
+    assert!(!counts.is_uncertain(parts[2]), "as many as the other, which is shown as ten or more");
     counts.protect();
-    assert!(counts.is_uncertain(small));
+    assert_eq!((counts.said(other), counts.said(parts[0])), (None, Some(10)));
 }
 
 #[test]

@@ -408,3 +408,23 @@ async fn everything_at_a_counter_leaves_at_a_multiple_of_the_fixed_time() {
         assert_eq!(began.elapsed(), Duration::from_millis(50), "{form}");
     }
 }
+
+/// What ends, what a law bounds and who reported it before stand on the catalogue's page, each with its basis.
+#[tokio::test]
+async fn the_catalogues_page_shows_ends_bounds_and_former_providers_with_their_basis() {
+    let mut files = shipped();
+    let text = String::from_utf8(files["catalogue.toml"].clone()).unwrap();
+    let more = "code = \"blood-donation\"\ncounts_until = \"2027-01-01\"\ncounts_until_basis = \"甲号文\"\nvalid_for_years_max = 5\n\
+                valid_for_years_max_basis = \"乙法\"\nformer_providers = [\"yx-court\"]\nformer_providers_basis = \"丙号文\"\n";
+    files.insert("catalogue.toml".into(), text.replace("code = \"blood-donation\"\n", more).into_bytes());
+    let world = World::new(files, true).await;
+    let zh = world.get("/catalogue", "", Lang::Zh).await.html;
+    for said in ["自2027年1月1日起不再计入 (甲号文)", "最长 5 年 (乙法)", "原报送单位：", "(丙号文)"]
+    {
+        assert!(zh.contains(said), "{said}: {zh}");
+    }
+    let en = world.get("/catalogue", "", Lang::En).await.html;
+    for said in ["does not count from 1 Jan 2027 on (甲号文)", "5 years at most (乙法)", "formerly reported by "] {
+        assert!(en.contains(said), "{said}");
+    }
+}

@@ -6,7 +6,7 @@ use jadegate::policies::{PolicySet, shipped};
 use jadegate::store::{Batch, Write};
 use jadegate::tables;
 
-use crate::support::world::{World, change, keyring, policies_with, refusal};
+use crate::support::world::{World, change, keyring, officer, policies_with, refusal};
 
 const SCENARIOS: &str = "scenarios.toml";
 const BIKE: &str = "bike-deposit";
@@ -188,28 +188,46 @@ async fn the_published_model_must_be_there_to_the_byte() {
     assert!(said.contains("the text of the model yuxi-2026 is not in the store to the byte"), "{said}");
 }
 
-/// The model in force fits every set that is loaded: no set takes away what it needs.
+/// The model of each day on which a set will hold fits it: no set takes away what one of them needs.
 #[tokio::test]
 async fn a_set_that_the_model_in_force_does_not_fit_is_not_loaded() {
     let world = World::new().await;
-    let size = world.log_size();
+    // A catalogue without an indicator, and a model that does without it.
     let mut files = shipped();
-    let catalogue = String::from_utf8(files["catalogue.toml"].clone()).unwrap();
-    let gone = catalogue.split("[[indicator]]").find(|part| part.contains("code = \"good-samaritan\"")).unwrap();
-    let fewer = catalogue.replace(&format!("[[indicator]]{gone}"), "");
-    files.insert("catalogue.toml".into(), fewer.into_bytes());
-    let model = String::from_utf8(files.remove("models/yuxi-2026.toml").unwrap()).unwrap();
-    let rule = model.split("[[indicator]]").find(|part| part.contains("code = \"good-samaritan\"")).unwrap();
-    let other = model.replace(&format!("[[indicator]]{rule}"), "").replace("id = \"yuxi-2026\"", "id = \"other\"");
-    files.insert("models/other.toml".into(), other.into_bytes());
+    let without = |text: &[u8]| {
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        let part =
+            text.split("[[indicator]]").find(|part| part.contains("code = \"good-samaritan\"")).unwrap().to_owned();
+        text.replace(&format!("[[indicator]]{part}"), "")
+    };
+    let catalogue = without(&files["catalogue.toml"]);
+    let other =
+        without(&files.remove("models/yuxi-2026.toml").unwrap()).replace("id = \"yuxi-2026\"", "id = \"other\"");
+    files.insert("catalogue.toml".into(), catalogue.into_bytes());
+    files.insert("models/other.toml".into(), other.clone().into_bytes());
     change(&mut files, "city.toml", &[("model = \"yuxi-2026\"", "model = \"other\"")]);
-    let set = PolicySet::parse(files.clone()).unwrap();
-    assert!(matches!(world.gateway.load_policies(set).await, Err(LoadError::ModelNotPublished { .. })));
-    // Even where city.toml names a model that was published.
-    world.gateway.draft_model(None, "other.toml", &files["models/other.toml"]).await.unwrap();
-    let refused = world.gateway.load_policies(PolicySet::parse(files).unwrap()).await;
-    assert!(refused.is_err());
-    assert_eq!(world.actions_since(size).await, ["draft-model"]);
+    let set = PolicySet::parse(files).unwrap();
+    assert!(matches!(world.gateway.load_policies(set.clone()).await, Err(LoadError::ModelNotPublished { .. })));
+    world.gateway.draft_model(None, "other.toml", other.as_bytes()).await.unwrap();
+    for staff in [officer(1), officer(2)] {
+        world.gateway.approve_model(&staff, "other").await.unwrap();
+    }
+    world.advance(30 * 86_400);
+    world.gateway.publish_draft(None, "other", "2026-12-27".parse().unwrap()).await.unwrap();
+    let size = world.log_size();
+    for _ in 0..2 {
+        let refused = world.gateway.load_policies(set.clone()).await.unwrap_err();
+        let said = refused.to_string();
+        assert!(matches!(refused, LoadError::ModelDoesNotFit { .. }), "{said}");
+        assert!(
+            said.contains("models/yuxi-2026.toml:") && said.contains("\"good-samaritan\" is not in the catalogue"),
+            "{said}"
+        );
+        // The day before its day the older model still holds.
+        world.next_day();
+    }
+    assert_eq!(world.log_size(), size);
+    world.gateway.load_policies(set).await.unwrap();
 }
 
 /// A draft beside the model in force is no matter.
