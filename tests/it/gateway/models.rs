@@ -365,3 +365,55 @@ async fn an_indicator_that_changes_its_provider_keeps_what_was_reported() {
         jadegate::intake::record(held.to_json().to_string().as_bytes(), &rules).unwrap();
     }
 }
+
+/// A set and a model that do not fit each other, sent to two gateways at the same time: one of them comes into force, never both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_set_and_a_model_that_do_not_fit_only_one_comes_into_force() {
+    let (mut model_won, mut set_won) = (0, 0);
+    for round in 0..12 {
+        let (world, gateways, _) = World::of_three().await;
+        approved(&world).await;
+        // A scenario that asks about a grade which the model to come lacks would do; so does an indicator that is gone.
+        let without = |text: &str| {
+            let part = text.split("[[indicator]]").find(|part| part.contains("code = \"good-samaritan\"")).unwrap();
+            text.replace(&format!("[[indicator]]{part}"), "")
+        };
+        let text = |name: &str| String::from_utf8(shipped()[name].clone()).unwrap();
+        let lean = without(&text("models/yuxi-2026.toml")).replace("id = \"yuxi-2026\"", "id = \"lean\"");
+        world.gateway.draft_model(None, "lean.toml", lean.as_bytes()).await.unwrap();
+        for staff in [officer(1), officer(2)] {
+            world.gateway.approve_model(&staff, "lean").await.unwrap();
+        }
+        world.advance(30 * 86_400);
+        let tomorrow = today(&world).tomorrow().unwrap();
+        world.gateway.publish_draft(None, "lean", tomorrow).await.unwrap();
+        world.next_day();
+        // In force is the lean model; the set without the indicator fits it, and the stricter one of `approved` does not.
+        let mut files = shipped();
+        files.insert("catalogue.toml".into(), without(&text("catalogue.toml")).into_bytes());
+        files.remove("models/yuxi-2026.toml");
+        files.insert("models/lean.toml".into(), lean.into_bytes());
+        crate::support::world::change(&mut files, "city.toml", &[("model = \"yuxi-2026\"", "model = \"lean\"")]);
+        let set = PolicySet::parse(files).unwrap();
+        let from = today(&world).checked_add(2.days()).unwrap();
+        let (one, two) = (gateways[1].clone(), gateways[2].clone());
+        let load = tokio::spawn(async move { one.load_policies(set).await.is_ok() });
+        if round % 2 == 0 {
+            tokio::task::yield_now().await;
+        }
+        let publish = tokio::spawn(async move { two.publish_draft(None, "yuxi-2027", from).await.is_ok() });
+        let (loaded, published) = (load.await.unwrap(), publish.await.unwrap());
+        assert!(loaded != published, "round {round}: loaded {loaded}, published {published}");
+        set_won += usize::from(loaded);
+        model_won += usize::from(published);
+        // Either way each gateway goes on, on that day too.
+        world.next_day();
+        world.next_day();
+        for gateway in &gateways {
+            gateway.follow_policies().await.unwrap();
+            assert!(gateway.models().await.unwrap().len() == 3);
+        }
+    }
+    assert_eq!(set_won + model_won, 12);
+    crate::support::nightly::figure("a set against a model", format_args!("{set_won} to {model_won}"));
+}
