@@ -6,7 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 use jiff::civil::Date;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use super::app::App;
 use super::body::{self, read_json, require_content_type};
 use super::extract::{Segment, Whole};
 use super::problem::{Problem, code};
+use super::query::Query;
 use crate::gateway::{MODEL_BYTES_MAX, ModelView};
 use crate::suppression::{LEAST, ROUNDED_TO};
 use crate::trial::Impact;
@@ -63,8 +64,10 @@ async fn file(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
 }
 
 /// `GET /v1/models`.
-pub(super) async fn list(State(app): State<Arc<App>>) -> Answer {
+pub(super) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Answer {
+    let page = Query::read(&uri, &["limit", "before"])?.page()?;
     let views = app.gateway.models().await.map_err(|e| app.problem(e))?;
+    let views = page.of(views, |view, id| view.id.as_str() == id)?;
     Ok(Json(views.iter().map(model).collect::<Vec<_>>()).into_response())
 }
 

@@ -250,6 +250,12 @@ async fn answers_are_as_they_are_described() {
     }
     is("post /v1/models", &operator.post("/v1/models", TOML, format!("{model}\n"), vec![]).await.unwrap());
     is("get /v1/models", &public.get("/v1/models").await.unwrap());
+    let second = public.get("/v1/models?limit=1&before=yuxi-2027").await.unwrap();
+    is("get /v1/models", &second);
+    assert_eq!(second.json().unwrap()[0]["id"], "yuxi-2026");
+    for wrong in ["?limit=0", "?before=nothing", "?other=1"] {
+        is("get /v1/models", &public.get(&format!("/v1/models{wrong}")).await.unwrap());
+    }
     is("get /v1/models/{id}", &public.get("/v1/models/yuxi-2027").await.unwrap());
     is("get /v1/models/{id}", &public.get("/v1/models/nothing").await.unwrap());
     let approval = "/v1/models/yuxi-2027/approval";

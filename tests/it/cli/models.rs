@@ -76,6 +76,16 @@ async fn a_model_is_tried_drafted_and_published_by_the_commands() {
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     let (code, _, err) = beside(&["publish", "yuxi-2027", "--from", &later.to_string()]);
     assert!(code == 1 && err.contains("2 more approval"), "{err}");
+    // By a session that was opened elsewhere.
+    let form = "application/x-www-form-urlencoded";
+    let opened = city.public().post("/demo/login", form, "as=operator-one", vec![]).await.unwrap();
+    let cookie = opened.headers["set-cookie"].to_str().unwrap().split([';', '=']).nth(1).unwrap().to_owned();
+    let session = city.dir().join("session");
+    std::fs::write(&session, format!("{cookie}\n")).unwrap();
+    let by = ["model", "try", name, "--gateway", &gateway, "--session", session.to_str().unwrap()];
+    assert_eq!(run(&by).0, 0, "{:?}", run(&by));
+    let nobody = run(&["model", "try", name, "--gateway", &gateway]);
+    assert!(nobody.0 == 2 && nobody.2.contains("--session"), "{nobody:?}");
     approve(&city, "yuxi-2027").await;
     let officer = run(&["model", "try", name, "--gateway", &gateway, "--login", "officer-one"]);
     assert!(officer.0 == 1 && officer.2.contains("not-permitted"), "{officer:?}");
