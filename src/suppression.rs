@@ -76,8 +76,11 @@ impl Counts {
         let small: Vec<usize> = self.counts.iter().enumerate().filter(small).map(|(place, _)| place).collect();
         // Hiding one more only ever leaves more possible, so what is protected stays so.
         for place in small {
-            while !self.is_uncertain(place) {
-                let Some(next) = self.complement(place) else { break };
+            // Where nothing more can be hidden there is nothing to work out.
+            while let Some(next) = self.complement(place) {
+                if self.is_uncertain(place) {
+                    break;
+                }
                 self.hide(next);
             }
         }

@@ -234,7 +234,7 @@ fn holds(groups: &[Group], trials: usize) -> (usize, usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn no_count_under_ten_can_be_had_from_one_trial(groups in prop::collection::vec(group(), 1..40)) {

@@ -370,10 +370,11 @@ async fn an_indicator_that_changes_its_provider_keeps_what_was_reported() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_set_and_a_model_that_do_not_fit_only_one_comes_into_force() {
     let (mut model_won, mut set_won) = (0, 0);
-    for round in 0..12 {
+    let rounds = crate::support::nightly::rounds(4, 24);
+    for round in 0..rounds {
         let (world, gateways, _) = World::of_three().await;
         approved(&world).await;
-        // A scenario that asks about a grade which the model to come lacks would do; so does an indicator that is gone.
+        // What the set lacks is an indicator that the model to come names.
         let without = |text: &str| {
             let part = text.split("[[indicator]]").find(|part| part.contains("code = \"good-samaritan\"")).unwrap();
             text.replace(&format!("[[indicator]]{part}"), "")
@@ -414,6 +415,6 @@ async fn of_a_set_and_a_model_that_do_not_fit_only_one_comes_into_force() {
             assert!(gateway.models().await.unwrap().len() == 3);
         }
     }
-    assert_eq!(set_won + model_won, 12);
+    assert_eq!(set_won + model_won, rounds);
     crate::support::nightly::figure("a set against a model", format_args!("{set_won} to {model_won}"));
 }
