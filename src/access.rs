@@ -80,11 +80,19 @@ pub enum Action {
     ConfirmCase,
     /// Looks up who asked about one person.
     LookUp,
+    /// Scores everybody under another model, to see how grades would move.
+    TryModel,
+    /// Publishes a draft of a model for comment.
+    DraftModel,
+    /// Approves a draft.
+    ApproveModel,
+    /// Publishes an approved draft, from a day on.
+    PublishModel,
 }
 
 impl Action {
     /// Every action with its code.
-    pub const ALL: [(&'static str, Action); 11] = [
+    pub const ALL: [(&'static str, Action); 15] = [
         ("ask", Action::Ask),
         ("report", Action::Report),
         ("register", Action::Register),
@@ -96,6 +104,10 @@ impl Action {
         ("open-case", Action::OpenCase),
         ("confirm-case", Action::ConfirmCase),
         ("look-up", Action::LookUp),
+        ("try-model", Action::TryModel),
+        ("draft-model", Action::DraftModel),
+        ("approve-model", Action::ApproveModel),
+        ("publish-model", Action::PublishModel),
     ];
 
     /// Its code.
@@ -117,16 +129,22 @@ pub enum Condition {
     OpenCase,
     /// It is another officer than the one who opened the case.
     AnotherOfficer,
+    /// The draft's period for comment is over.
+    CommentPeriodOver,
+    /// Two different officers or operators have approved the draft.
+    TwoApprovals,
 }
 
 impl Condition {
     /// Every condition with its code.
-    pub const ALL: [(&'static str, Condition); 5] = [
+    pub const ALL: [(&'static str, Condition); 7] = [
         ("scenario-names-party", Condition::ScenarioNamesParty),
         ("indicator-names-provider", Condition::IndicatorNamesProvider),
         ("own-data", Condition::OwnData),
         ("open-case", Condition::OpenCase),
         ("another-officer", Condition::AnotherOfficer),
+        ("comment-period-over", Condition::CommentPeriodOver),
+        ("two-approvals", Condition::TwoApprovals),
     ];
 
     /// Its code.

@@ -89,12 +89,20 @@ pub struct Indicator {
     pub category: Category,
     /// Who may report it; never empty.
     pub providers: Vec<PartyId>,
+    /// Who reported it before the provider changed: what they sent still counts, and they send no more.
+    pub former_providers: Vec<PartyId>,
+    /// The basis of that change, where it has one of its own.
+    pub former_providers_basis: Option<String>,
     /// How long a record counts that does not say it.
     pub valid_for_years: u16,
     /// How long a record counts at most, whatever it says.
     pub valid_for_years_max: Option<u16>,
+    /// The law that says so, where it is another than the indicator's.
+    pub valid_for_years_max_basis: Option<String>,
     /// The day from which on its records do not count.
     pub counts_until: Option<Date>,
+    /// The basis of that end, where it has one of its own.
+    pub counts_until_basis: Option<String>,
     /// What its quantity counts; without it, its records carry no quantity.
     pub unit: Option<String>,
     /// The article that allows it to be collected; always there in a city's own set.
@@ -211,6 +219,7 @@ fn indicator(
         name
     });
     let category = table.need("category", mistakes).and_then(|v| v.choice(&Category::ALL, mistakes));
+    // Nobody is said twice, nor both as one who reports and as one who did.
     let mut once = Once::default();
     let mut provider = |v: &Value<'_>, mistakes: &mut Mistakes| {
         let id = v.code(PartyId::parse, mistakes)?;
@@ -218,13 +227,21 @@ fn indicator(
     };
     let providers = table.need("providers", mistakes).map(|v| v.list_of_some(mistakes)).unwrap_or_default();
     let providers: Vec<_> = providers.iter().filter_map(|v| provider(v, mistakes)).collect();
+    let former = table.take("former_providers").map(|v| v.list_of_some(mistakes)).unwrap_or_default();
+    let former_providers: Vec<_> = former.iter().filter_map(|v| provider(v, mistakes)).collect();
+    let former_providers_basis =
+        own_basis(table, "former_providers_basis", "former_providers", !former.is_empty(), mistakes);
     let mut years = |field, mistakes: &mut Mistakes| {
         let years = table.take(field).and_then(|v| v.whole(1..=100, mistakes));
         years.and_then(|years| u16::try_from(years).ok())
     };
     let (valid_for_years, valid_for_years_max) =
         (years("valid_for_years", mistakes), years("valid_for_years_max", mistakes));
-    let counts_until = table.take("counts_until").and_then(|v| v.date(mistakes));
+    let valid_for_years_max_basis =
+        own_basis(table, "valid_for_years_max_basis", "valid_for_years_max", valid_for_years_max.is_some(), mistakes);
+    let until = table.take("counts_until");
+    let counts_until_basis = own_basis(table, "counts_until_basis", "counts_until", until.is_some(), mistakes);
+    let counts_until = until.and_then(|v| v.date(mistakes));
     let unit = table.take("unit").and_then(|v| v.text(mistakes)).map(str::to_owned);
     let legal_basis = if published { table.need("legal_basis", mistakes) } else { table.take("legal_basis") };
     let legal_basis = legal_basis.and_then(|v| v.text(mistakes)).map(str::to_owned);
@@ -234,12 +251,32 @@ fn indicator(
         name,
         category: category?,
         providers,
+        former_providers,
+        former_providers_basis,
         valid_for_years,
         valid_for_years_max,
+        valid_for_years_max_basis,
         counts_until,
+        counts_until_basis,
         unit,
         legal_basis,
     })
+}
+
+/// The basis of something that the indicator says; without that it belongs to nothing.
+fn own_basis(
+    table: &mut Table<'_>,
+    field: &'static str,
+    of: &str,
+    said: bool,
+    mistakes: &mut Mistakes,
+) -> Option<String> {
+    let value = table.take(field)?;
+    if !said {
+        let what = format!("`{field}` without `{of}`");
+        value.wrong(mistakes, what, format!("`{of}` beside it"), "say it, or take this out");
+    }
+    value.text(mistakes).map(str::to_owned)
 }
 
 fn refuse_prohibited<'a>(
@@ -306,6 +343,33 @@ mod tests {
         check(&format!("{PLAIN}{PLAIN}"), &[(6, "`code` \"honour\" is said twice, first in line 2")]);
         check(&format!("{PLAIN}code = \"other\"\n"), &[(5, "`code` is said twice")]);
         check("", &[(1, "the file without `indicator`")]);
+    }
+
+    #[test]
+    fn ends_bounds_and_a_change_of_provider_may_have_a_basis_of_their_own() {
+        let text = format!(
+            "{PLAIN}former_providers = [\"yx-old\"]\nformer_providers_basis = \"甲\"\nvalid_for_years_max = 5\n\
+             valid_for_years_max_basis = \"乙\"\ncounts_until = \"2027-01-01\"\ncounts_until_basis = \"丙\"\n"
+        );
+        check(&text, &[]);
+        let read = Catalogue::parse(&Source::new("c", text), None, &mut Mistakes::new()).unwrap();
+        let honour = read.get("honour").unwrap();
+        assert_eq!(honour.former_providers.iter().map(PartyId::as_str).collect::<Vec<_>>(), ["yx-old"]);
+        let bases = [&honour.former_providers_basis, &honour.valid_for_years_max_basis, &honour.counts_until_basis]
+            .map(|basis| basis.as_deref());
+        assert_eq!(bases, [Some("甲"), Some("乙"), Some("丙")]);
+        for (field, of) in [
+            ("former_providers_basis", "former_providers"),
+            ("valid_for_years_max_basis", "valid_for_years_max"),
+            ("counts_until_basis", "counts_until"),
+        ] {
+            check(&format!("{PLAIN}{field} = \"甲\"\n"), &[(5, &format!("`{field}` without `{of}`"))]);
+        }
+        check(&format!("{PLAIN}former_providers = []\n"), &[(5, "`former_providers` is an empty list")]);
+        check(
+            &format!("{PLAIN}former_providers = [\"yx-office\"]\n"),
+            &[(5, "`former_providers` \"yx-office\" is said twice, first in line 4")],
+        );
     }
 
     #[test]

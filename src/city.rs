@@ -10,6 +10,8 @@ use crate::text::Bilingual;
 
 /// The time to answer unless the city says another.
 pub const ANSWER_FLOOR_MS: u64 = 50;
+/// For how many days a draft of a model is open for comment, unless the city says another.
+pub const MODEL_COMMENT_DAYS: u16 = 30;
 /// The most cuts a city has: each one more lets all parties together learn more.
 pub const CUTS_MAX: usize = 3;
 
@@ -24,6 +26,8 @@ pub struct City {
     pub answer_floor_ms: u64,
     /// The model that `init` publishes.
     pub model: ModelId,
+    /// For how many days a draft of a model is open for comment before it can be published.
+    pub model_comment_days: u16,
     /// Limits on what callers may do.
     pub limits: Limits,
 }
@@ -71,6 +75,9 @@ impl City {
             .take("answer_floor_ms")
             .map_or(Some(ANSWER_FLOOR_MS), |v| v.whole(10..=1_000, mistakes).and_then(|ms| u64::try_from(ms).ok()));
         let model = root.need("model", mistakes).and_then(|v| v.code(ModelId::parse, mistakes));
+        let comment_days = root
+            .take("model_comment_days")
+            .map_or(Some(MODEL_COMMENT_DAYS), |v| v.whole(0..=365, mistakes).and_then(|days| u16::try_from(days).ok()));
         let limits = root.need("limits", mistakes).and_then(|v| limits(v.table("limits", mistakes)?, mistakes));
         root.finish(mistakes);
         // What could not be read has been told and keeps the set from loading; cuts and model are still held against
@@ -80,6 +87,7 @@ impl City {
             cuts: cuts?,
             answer_floor_ms: floor.unwrap_or(ANSWER_FLOOR_MS),
             model: model?,
+            model_comment_days: comment_days.unwrap_or(MODEL_COMMENT_DAYS),
             limits: limits.unwrap_or_default(),
         })
     }
@@ -160,6 +168,8 @@ mod tests {
         check("[600, 800]", "[]", &["`cuts` is an empty list"]);
         check("[600, 800]", "[600, 1001]", &["`cuts` is 1001"]);
         check("[600, 800]", "600", &["`cuts` is a whole number"]);
+        check("model_comment_days = 30", "", &[]);
+        check("model_comment_days = 30", "model_comment_days = 366", &["`model_comment_days` is 366"]);
         check("answer_floor_ms = 50", "", &[]);
         check("answer_floor_ms = 50", "answer_floor_ms = 5", &["`answer_floor_ms` is 5"]);
         check(

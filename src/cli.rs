@@ -23,6 +23,7 @@ pub mod import;
 pub mod init;
 pub mod log_keys;
 pub mod log_verify;
+pub mod model;
 pub mod pki;
 pub mod policy_check;
 pub mod rotate;
@@ -57,6 +58,9 @@ enum Command {
     /// Backs a store up, restores it, and looks at its health
     #[command(subcommand, name = "store")]
     Backup(store::Command),
+    /// Tries a model, drafts it for comment, publishes it
+    #[command(subcommand)]
+    Model(model::Command),
     /// Works on a folder of policies
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -218,6 +222,11 @@ fn run(command: Command) -> Result<Exit, Failure> {
         }
         Command::Audit(args) => on_runtime(async move { audit::run(&args).await }),
         Command::Backup(command) => on_runtime(async move { store::run(command, &clock, &entropy).await }),
+        Command::Model(command) => {
+            on_runtime(
+                async move { model::run(command, std::sync::Arc::new(clock), std::sync::Arc::new(entropy)).await },
+            )
+        }
         Command::Policy(PolicyCommand::Check(args)) => policy_check::run(&args),
         Command::Evaluate(args) => {
             Ok(evaluate::run(&args, &mut std::io::stdout().lock(), &mut std::io::stderr().lock()))
@@ -273,7 +282,7 @@ fn split(url: &str) -> (String, String) {
 }
 
 /// The authorities that this system trusts.
-fn system_trust() -> Result<Tls, Failure> {
+pub(crate) fn system_trust() -> Result<Tls, Failure> {
     let usual = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
     let named = std::env::var("SSL_CERT_FILE").into_iter();
     let file = named.chain(usual.map(str::to_owned)).find(|file| std::path::Path::new(file).exists());
@@ -346,6 +355,10 @@ mod tests {
             "jadegate store import --config jadegate.toml in",
             "jadegate store verify --config jadegate.toml",
             "jadegate policy check d",
+            "jadegate model try m.toml --config jadegate.toml --json --svg out.svg",
+            "jadegate model try m.toml --gateway http://127.0.0.1:8080 --login operator",
+            "jadegate model draft m.toml --config jadegate.toml",
+            "jadegate model publish yuxi-2027 --from 2027-01-01 --gateway http://127.0.0.1:8080 --session s",
             "jadegate verify a.b.c --jwks j --aud x --nonce n",
             "jadegate verify a.b.c --jwks j --proof p --log-key k",
             "jadegate log verify http://127.0.0.1:8080",
@@ -371,6 +384,10 @@ mod tests {
             "jadegate import --config jadegate.toml --provider p --encoding latin1 f",
             "jadegate verify a.b.c",
             "jadegate verify a.b.c --jwks j --proof p",
+            "jadegate model try m.toml",
+            "jadegate model try m.toml --config c --gateway g",
+            "jadegate model publish yuxi-2027 --config c",
+            "jadegate model publish yuxi-2027 --from soon --config c",
         ] {
             assert!(code_of(line).is_some(), "{line}");
         }

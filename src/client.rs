@@ -231,6 +231,11 @@ impl Client {
         self
     }
 
+    /// Sends this cookie from now on.
+    pub fn set_cookie(&mut self, name: &str, value: &str) {
+        self.cookies.insert(name.to_owned(), value.to_owned());
+    }
+
     /// The base address, without a slash at its end.
     pub fn base(&self) -> String {
         format!("{}://{}", if self.https { "https" } else { "http" }, self.authority)

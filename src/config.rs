@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub mod backup;
 pub mod deployment;
+pub mod models;
 mod reading;
 pub mod rotate;
 

@@ -11,6 +11,7 @@ mod enrol;
 mod inspect;
 mod lanes;
 mod merged;
+mod models;
 mod publish;
 mod refusal;
 mod report;
@@ -18,17 +19,20 @@ mod restored;
 mod review;
 mod rotate;
 mod sessions;
+mod trial;
 mod upload;
 
 pub use ask::{ANSWER_BYTES, Answer, AskRequest};
 pub use consents::{ConsentRequest, ConsentView, NewCode, NewConsent};
 pub use inspect::{AccessView, ExportView, LookView, ScoreView};
+pub use models::{APPROVALS, Approval, MODEL_BYTES_MAX, MODELS_MAX, ModelState, ModelView};
 pub use publish::{LoadError, Loaded, ModelInForce};
 pub use refusal::{GatewayError, Refusal};
 pub use restored::Ended;
 pub use review::{CaseRequest, LogFilter, LogLine, Summary, SummaryRow};
 pub use rotate::TakeKeysError;
 pub use sessions::{SESSION_SECONDS, Staff, Who};
+pub use trial::try_on_store;
 pub use upload::{Intake, RejectedLine};
 
 pub use crate::ledger::EntryId;
@@ -145,6 +149,8 @@ pub struct Gateway {
     consents_from: Option<Timestamp>,
     /// Held while a set is loaded, so that what holds here is what was logged last.
     loading: tokio::sync::Mutex<()>,
+    /// Held while everybody is scored for a trial.
+    trying: tokio::sync::Mutex<()>,
     /// By consent, for calls that met others at one.
     consent_lanes: lanes::Lanes,
     /// By person, for reports and the register.
@@ -184,6 +190,7 @@ impl Gateway {
             policies: RwLock::new(in_force),
             consents_from: None,
             loading: tokio::sync::Mutex::default(),
+            trying: tokio::sync::Mutex::default(),
             consent_lanes: lanes::Lanes::default(),
             person_lanes: lanes::Lanes::default(),
             wrapped: AtomicU32::new(0),
@@ -258,6 +265,11 @@ impl Gateway {
         self.follow_policies().await?;
         let (now, day) = self.now()?;
         Ok((now, day, self.policies_on(day)))
+    }
+
+    /// The policies as they were loaded last, whatever they still wait for.
+    fn newest_policies(&self) -> Arc<Loaded> {
+        self.policies.read().unwrap_or_else(std::sync::PoisonError::into_inner).newest()
     }
 
     fn policies_on(&self, day: Date) -> Arc<Loaded> {

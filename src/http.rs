@@ -21,6 +21,7 @@ pub mod health;
 pub mod layers;
 pub mod limit;
 pub mod listener;
+pub(crate) mod models;
 mod officers;
 mod people;
 pub mod problem;

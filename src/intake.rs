@@ -125,7 +125,7 @@ impl LineError {
 pub enum Source<'a> {
     /// Reported by this party: its own records only, no future day, nothing of what happened to a record.
     Party(&'a PartyId),
-    /// A file of `evaluate` or `export`: any provider that the catalogue names, with repair, withdrawal and freeze.
+    /// A file of `evaluate` or `export`: any provider that the catalogue names or named, with repair, withdrawal and freeze.
     File,
 }
 
@@ -360,7 +360,12 @@ impl<'a> Draft<'a> {
         {
             return refuse(LineCode::ProviderNotAllowed, "`provider` must be your own id: correct it");
         }
-        if !indicator.providers.iter().any(|provider| provider.as_str() == self.provider) {
+        let former: &[PartyId] = match rules.source {
+            Source::Party(_) => &[],
+            // What somebody reported before the provider changed still counts, and so is in exports.
+            Source::File => &indicator.former_providers,
+        };
+        if !indicator.providers.iter().chain(former).any(|provider| provider.as_str() == self.provider) {
             return Err(provider_not_allowed());
         }
         if indicator.category == Category::Market && self.consent_ref.is_none() {

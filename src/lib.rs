@@ -22,6 +22,8 @@ pub mod party;
 pub mod access;
 pub mod policies;
 pub mod intake;
+pub mod suppression;
+pub mod trial;
 
 pub mod authority;
 pub mod consent;

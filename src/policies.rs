@@ -19,8 +19,11 @@ use crate::prohibited::Prohibited;
 use crate::scenario::{self, Scenario};
 use crate::text::nearest;
 
+mod candidate;
 mod cross;
 mod midnight;
+
+pub use candidate::Candidate;
 
 const CITY: &str = "city.toml";
 const CATALOGUE: &str = "catalogue.toml";
@@ -145,6 +148,11 @@ impl PolicySet {
     /// The text of a model's file, as it can be published and scored by again.
     pub fn model_file(&self, id: &str) -> Option<&str> {
         self.model_files.get(id).and_then(|name| self.file(name))
+    }
+
+    /// The name of a model's file in the set.
+    pub fn model_path(&self, id: &str) -> &str {
+        self.model_files.get(id).map_or("models/", String::as_str)
     }
 
     /// Whether another set's cuts are others; a city may change them once in 365 days.

@@ -74,9 +74,28 @@ impl std::fmt::Debug for Outcome {
 /// The outcome for `person` on the day `on`; `records` are this person's.
 pub fn evaluate(person: &Person, records: &[Held], catalogue: &Catalogue, model: &Model, on: Date) -> Outcome {
     match status(person, on) {
-        Status::Scored => scored(model, score(records, catalogue, model, on)),
+        Status::Scored => scored(model, sums(records, catalogue, model, on).score),
         status => Outcome { status, score: None, grade: None },
     }
+}
+
+/// Score and parts of a score, for counting over many people.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Measure {
+    /// The score in whole points.
+    pub score: i64,
+    /// What each dimension adds or takes as held, in hundredths, in the order of the model's dimensions.
+    pub dimensions: Vec<i64>,
+}
+
+/// The score that [`evaluate`] gives, with its parts; none where there is none.
+pub fn measure(person: &Person, records: &[Held], catalogue: &Catalogue, model: &Model, on: Date) -> Option<Measure> {
+    if status(person, on) != Status::Scored {
+        return None;
+    }
+    let sums = sums(records, catalogue, model, on);
+    let dimensions = model.dimensions.values().zip(&sums.dimensions).map(|(dimension, sum)| held(dimension, *sum));
+    Some(Measure { score: sums.score, dimensions: dimensions.collect() })
 }
 
 fn scored(model: &Model, score: i64) -> Outcome {
@@ -293,8 +312,8 @@ impl<'a> Adding<'a> {
     }
 }
 
-/// The score on one day: the sums of a `Tally` without its lists.
-fn score(records: &[Held], catalogue: &Catalogue, model: &Model, on: Date) -> i64 {
+/// What a `Tally` comes to on one day, without its lists.
+fn sums(records: &[Held], catalogue: &Catalogue, model: &Model, on: Date) -> Sums {
     let most = records.len().min(model.rules.len());
     // Apart from the sums, so that looking for an indicator's place goes through few bytes.
     let (mut places, mut adding): (Vec<usize>, Vec<Adding<'_>>) = (Vec::with_capacity(most), Vec::with_capacity(most));
@@ -316,7 +335,7 @@ fn score(records: &[Held], catalogue: &Catalogue, model: &Model, on: Date) -> i6
         }
     }
     let found = adding.iter().map(|sum| (sum.rule, sum.found()));
-    Sums::of(model, found).score
+    Sums::of(model, found)
 }
 
 /// Held within minus `loss` and plus `gain` points.

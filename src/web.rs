@@ -10,6 +10,7 @@ mod consents;
 mod counter;
 mod figures;
 mod me;
+mod models;
 mod officer;
 mod page;
 mod public;
@@ -33,6 +34,8 @@ use crate::http::signature::BaseAddress;
 
 /// The most bytes of a form.
 pub const FORM_BYTES_MAX: usize = 16 * 1024;
+/// The most bytes of a form with a model's file, in which each character may take nine.
+pub const MODEL_FORM_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a page may load and do: its own style sheet and forms, in no frame, no script at all.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; \
@@ -104,6 +107,12 @@ pub fn routes(state: WebState) -> Router {
     let mut router = Router::new()
         .route("/", get(public::home))
         .route("/scenarios", get(public::scenarios))
+        .route("/catalogue", get(public::catalogue))
+        .route("/models", get(models::models))
+        .route("/models/try", post(models::try_one))
+        .route("/models/draft", post(models::draft))
+        .route("/models/{id}/approve", post(models::approve))
+        .route("/models/{id}/publish", post(models::publish))
         .route("/operator", get(public::rules))
         .route("/provider", get(public::reporting))
         .route("/logout", post(public::log_out))

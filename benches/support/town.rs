@@ -37,7 +37,8 @@ pub fn sled_store(folder: &Path) -> SledStore {
     SledStore::open(&folder.join("store"), SledOptions::default()).unwrap()
 }
 
-fn keyring(folder: &Path) -> Keyring {
+/// The town's keys.
+pub fn keyring(folder: &Path) -> Keyring {
     let read = |name| std::fs::read_to_string(folder.join(name)).unwrap();
     Keyring::open(&read("keyring"), &RootKey::parse(&read("root"), true).unwrap()).unwrap()
 }

@@ -38,15 +38,21 @@ pub enum LogAction {
     LookUp,
     /// A policy set was loaded.
     Policy,
-    /// A model was published.
+    /// A model was published, with its day of effect.
     Model,
+    /// Everybody was scored under another model, for counts.
+    TryModel,
+    /// A draft of a model was published for comment.
+    DraftModel,
+    /// An officer or operator approved a draft.
+    ApproveModel,
     /// The log was begun over a store restored from a backup: earlier consents are lapsed.
     Restore,
     /// People's keys were wrapped by a new working key.
     Rotate,
 }
 
-const ACTIONS: [(LogAction, &str); 14] = [
+const ACTIONS: [(LogAction, &str); 17] = [
     (LogAction::Ask, "ask"),
     (LogAction::Refuse, "refuse"),
     (LogAction::Report, "report"),
@@ -59,6 +65,9 @@ const ACTIONS: [(LogAction, &str); 14] = [
     (LogAction::LookUp, "look-up"),
     (LogAction::Policy, "policy"),
     (LogAction::Model, "model"),
+    (LogAction::TryModel, "try-model"),
+    (LogAction::DraftModel, "draft-model"),
+    (LogAction::ApproveModel, "approve-model"),
     (LogAction::Restore, "restore"),
     (LogAction::Rotate, "rotate"),
 ];

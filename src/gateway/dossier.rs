@@ -22,7 +22,7 @@ use crate::record::{Held, Record, Repair};
 use crate::score::{self, Outcome};
 use crate::store::{Cell, Place, Write};
 use crate::tables;
-use crate::vault::{Part, PersonKeys};
+use crate::vault::{Part, PersonKeys, Vault};
 
 /// How many records a person may have.
 pub(super) const RECORDS_MAX: usize = 2_000;
@@ -70,7 +70,7 @@ impl Gateway {
         let cells = self.store.scan(tables::DOSSIER, &person.0, &tables::after(&person.0), CHUNKS_MAX).await?;
         let mut chunks = Vec::with_capacity(cells.len());
         for (key, cell) in cells {
-            chunks.push(self.open_chunk(&keys, key, cell)?);
+            chunks.push(open_chunk(&self.vault, &keys, key, cell)?);
         }
         let person = if entry.is_empty() { None } else { Some(read_person(&entry)?) };
         let person_cell = Some(person_cell);
@@ -94,20 +94,6 @@ impl Gateway {
                 person_changed: true,
             }),
         }
-    }
-
-    fn open_chunk(&self, keys: &PersonKeys, key: Vec<u8>, cell: Cell) -> Result<Chunk, GatewayError> {
-        let bad = || broken("dossier");
-        let (part, number) = match key.get(32..) {
-            Some([0, high, low]) => (Part::Kept, u16::from_be_bytes([*high, *low])),
-            Some([1, high, low]) => (Part::Own, u16::from_be_bytes([*high, *low])),
-            _ => return Err(bad()),
-        };
-        let place = Place::new(tables::DOSSIER, key);
-        let content = self.vault.open_own(keys, part, at(&place, cell.version), &cell.value)?;
-        let stored: Vec<Stored> = serde_json::from_slice(&content).map_err(|_| bad())?;
-        let held = stored.into_iter().map(Stored::read).collect::<Option<Vec<_>>>().ok_or_else(bad)?;
-        Ok(Chunk { part, number, bytes: content.len(), held, cell: Some(cell), changed: false })
     }
 
     /// Adds everything that changed in the dossier to a change, with the standing that follows.
@@ -144,6 +130,30 @@ impl Gateway {
         change.writes.push(Write::Put(place, Cell { version, value }));
         Ok(())
     }
+}
+
+fn open_chunk(vault: &Vault, keys: &PersonKeys, key: Vec<u8>, cell: Cell) -> Result<Chunk, GatewayError> {
+    let bad = || broken("dossier");
+    let (part, number) = match key.get(32..) {
+        Some([0, high, low]) => (Part::Kept, u16::from_be_bytes([*high, *low])),
+        Some([1, high, low]) => (Part::Own, u16::from_be_bytes([*high, *low])),
+        _ => return Err(bad()),
+    };
+    let place = Place::new(tables::DOSSIER, key);
+    let content = vault.open_own(keys, part, at(&place, cell.version), &cell.value)?;
+    let stored: Vec<Stored> = serde_json::from_slice(&content).map_err(|_| bad())?;
+    let held = stored.into_iter().map(Stored::read).collect::<Option<Vec<_>>>().ok_or_else(bad)?;
+    Ok(Chunk { part, number, bytes: content.len(), held, cell: Some(cell), changed: false })
+}
+
+/// The records in one cell of a person.
+pub(super) fn open_records(
+    vault: &Vault,
+    keys: &PersonKeys,
+    key: Vec<u8>,
+    cell: Cell,
+) -> Result<Vec<Held>, GatewayError> {
+    open_chunk(vault, keys, key, cell).map(|chunk| chunk.held)
 }
 
 fn chunk_place(person: &PersonId, part: Part, number: u16) -> Place {
@@ -256,7 +266,7 @@ fn write_person(person: &Person) -> Vec<u8> {
     serde_json::to_vec(&stored).unwrap_or_default()
 }
 
-fn read_person(entry: &[u8]) -> Result<Person, GatewayError> {
+pub(super) fn read_person(entry: &[u8]) -> Result<Person, GatewayError> {
     let bad = || broken("person");
     let (id_type, number, name, born_on, resident, full_capacity): StoredPerson =
         serde_json::from_slice(entry).map_err(|_| bad())?;

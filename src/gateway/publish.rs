@@ -2,7 +2,7 @@
 //!
 //! INVARIANT (policies are evidence): each set that is loaded is a log entry with its digest, and is
 //! kept in the store, so that what a later set adds in cuts, questions and parties waits for the
-//! next day even over a restart. The model in force is a cell with a day of effect.
+//! next day even over a restart. Which model holds on which day is the list of `models`.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::ask::ANSWER_BYTES;
+use super::models::{List, Listed, digest_of, list_place};
 use super::{Gateway, GatewayError, TRIES_MAX, at, next_version, unchanged};
 use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::access_log::proof::Proof;
@@ -21,9 +22,10 @@ use crate::code::{ModelId, ScenarioId};
 use crate::keys::hex;
 use crate::ledger::Change;
 use crate::model::Model;
-use crate::policies::PolicySet;
+use crate::policies::{Candidate, PolicySet};
+use crate::policy::Mistakes;
 use crate::scenario::Question;
-use crate::store::{Cell, Place, Write};
+use crate::store::{Cell, Check, Place, Write};
 use crate::tables;
 
 /// The city's cuts change at most once in so many days.
@@ -36,25 +38,33 @@ const LOG_LEVELS: usize = 32;
 /// Why a policy set is not loaded. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The set lacks the model that is in force.
+    /// A file of the set has the id of a model that was drafted or published, and other bytes.
     #[error(
-        "models/: no file there is the model in force, {id} with sha256-{digest}, to the byte; put it back as it was published, a comment counts too, and give a changed one an id of its own"
+        "{file}: the model {id} was drafted or published with other bytes, and such a model never changes; put the file back as it was, a comment counts too, and give a changed one an id of its own"
     )]
-    ModelMissing {
+    ModelChanged {
         /// The model's id.
         id: ModelId,
-        /// The digest of its file.
-        digest: String,
+        /// Its file in the set.
+        file: String,
     },
-    /// `city.toml` names another model than the one in force.
+    /// `city.toml` names a model that was never published.
     #[error(
-        "city.toml: names the model {named}, but {in_force} is in force; a model comes into force by being published"
+        "city.toml: names the model {named}, which was never published ({in_force} is in force); a model comes into force by `jadegate model publish`"
     )]
     ModelNotPublished {
         /// The model named.
         named: ModelId,
         /// The model in force.
-        in_force: ModelId,
+        in_force: String,
+    },
+    /// A model that is in force, or will be, does not fit the set.
+    #[error("the model {id} is in force or will be, and does not fit these policies: {mistakes}")]
+    ModelDoesNotFit {
+        /// The model's id.
+        id: String,
+        /// What does not fit, with places in the model.
+        mistakes: Mistakes,
     },
     /// The cuts were changed less than a year ago.
     #[error(
@@ -99,24 +109,29 @@ pub struct ModelInForce {
     pub from: Date,
 }
 
-/// A policy set with the model in force picked out of it.
+/// A policy set with the model that is in force on the days on which it holds.
 pub struct Loaded {
     set: PolicySet,
-    model: ModelId,
+    model: Candidate,
     rules: [u8; 32],
 }
 
 impl Loaded {
-    fn new(set: PolicySet, model: ModelId) -> Self {
+    fn new(set: PolicySet, model: Candidate) -> Self {
         let catalogue = set.file("catalogue.toml").unwrap_or_default();
-        let digest = set.models.get(&model).map(|model| model.digest).unwrap_or_default();
+        let digest = model.model.digest;
         let rules = Sha256::new().chain_update(Sha256::digest(catalogue)).chain_update(digest).finalize().into();
         Self { set, model, rules }
     }
 
     /// The model in force.
     pub fn model_in_force(&self) -> &Model {
-        self.set.models.get(&self.model).unwrap_or_else(|| self.set.model())
+        &self.model.model
+    }
+
+    /// The text of its file, to the byte.
+    pub fn model_text(&self) -> &str {
+        &self.model.text
     }
 
     /// A digest of everything that a score follows from, beside the person's cells.
@@ -133,26 +148,37 @@ impl Deref for Loaded {
     }
 }
 
-/// What holds today, and what from the next day on.
+/// What holds today and on later days, as far as that is decided.
+///
+/// INVARIANT (same in, same score): each day has one set with one model, so an answer is of one model, and at
+/// midnight all calls go over to the next at once.
 pub(super) struct InForce {
-    /// The version of the history's cell that this follows from.
-    version: u64,
-    day: Date,
-    today: Arc<Loaded>,
-    next: Arc<Loaded>,
+    /// The versions of the cells that this follows from: the sets' history, and the list of models.
+    seen: (u64, u64),
+    /// By first day.
+    holds: Vec<(Date, Arc<Loaded>)>,
+    /// What [`Self::on`] says of a day before all of them.
+    first: Arc<Loaded>,
 }
 
 impl InForce {
     pub(super) fn first(set: PolicySet, day: Date) -> Self {
-        let model = set.model().id.clone();
-        let loaded = Arc::new(Loaded::new(set, model));
-        Self { version: 0, day, today: loaded.clone(), next: loaded }
+        let model = set.own_candidate();
+        let first = Arc::new(Loaded::new(set, model));
+        Self { seen: (0, 0), holds: vec![(day, first.clone())], first }
     }
 
     pub(super) fn on(&self, day: Date) -> Arc<Loaded> {
-        if day > self.day { self.next.clone() } else { self.today.clone() }
+        self.holds.iter().rev().find(|(from, _)| *from <= day).map_or(&self.first, |(_, loaded)| loaded).clone()
+    }
+
+    pub(super) fn newest(&self) -> Arc<Loaded> {
+        self.holds.last().map_or(&self.first, |(_, loaded)| loaded).clone()
     }
 }
+
+/// Models with the day from which each holds, in their order.
+type Schedule = [(Date, Listed, Arc<str>)];
 
 /// Which sets were loaded: the one that held as `day` began, and those loaded since, in order.
 #[derive(Serialize, Deserialize, Clone, PartialEq)]
@@ -178,19 +204,8 @@ impl History {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct StoredModel {
-    id: String,
-    digest: String,
-    from: Date,
-}
-
 fn history_place() -> Place {
     Place::new(tables::POLICY, b"history".as_slice())
-}
-
-fn model_place() -> Place {
-    Place::new(tables::MODEL, b"in-force".as_slice())
 }
 
 fn set_place(digest: &str, chunk: u16) -> Place {
@@ -204,7 +219,11 @@ impl Gateway {
         let set = self.policies_on(day).set.clone();
         let set = self.newer_than(&set).await?.unwrap_or(set);
         if self.published_model().await?.is_none() {
-            self.publish_model(set.model(), day).await?;
+            // INVARIANT (the store is distrusted): a list that is gone is no new deployment.
+            if self.get(&history_place()).await?.is_some() {
+                return Err(GatewayError::Fault("the list of models is gone: the store was changed".into()).into());
+            }
+            self.publish_first(&set, day).await?;
         }
         self.load_policies(set).await
     }
@@ -227,28 +246,39 @@ impl Gateway {
         self.stored_set(history.newest()).await.map_err(LoadError::from)
     }
 
-    /// Takes over what another gateway has loaded since; tells whether there was anything.
+    /// Takes over what another gateway has loaded or published since; tells whether there was anything.
     ///
     /// Read before each call that rests on policies: what one gateway takes away is gone at the next call of all.
     pub async fn follow_policies(&self) -> Result<bool, GatewayError> {
         if !self.is_one_of_several() {
             return Ok(false);
         }
-        let place = history_place();
-        let seen = || self.policies.read().unwrap_or_else(std::sync::PoisonError::into_inner).version;
-        let fault = |what: &str| GatewayError::Fault(format!("the policies in force cannot be followed: {what}"));
-        match self.get(&place).await? {
-            Some(cell) if cell.version == seen() => return Ok(false),
-            // INVARIANT (the store is distrusted): a row that is gone or old grants nothing.
-            None if seen() > 0 => return Err(fault("their history is gone")),
-            _ => {}
-        }
-        let _turn = self.loading.lock().await;
-        let cell = self.get(&place).await?.ok_or_else(|| fault("their history is gone"))?;
-        if cell.version == seen() {
+        let seen = self.seen();
+        let [history, models] = self.get_all([history_place(), list_place()]).await?;
+        let versions = (version(history.as_ref()), version(models.as_ref()));
+        if versions == seen {
             return Ok(false);
         }
-        if cell.version < seen() {
+        let _turn = self.loading.lock().await;
+        self.take_over().await
+    }
+
+    fn seen(&self) -> (u64, u64) {
+        self.policies.read().unwrap_or_else(std::sync::PoisonError::into_inner).seen
+    }
+
+    /// Takes over what the store says of policies and models; whoever calls holds the turn.
+    pub(super) async fn take_over(&self) -> Result<bool, GatewayError> {
+        let fault = |what: &str| GatewayError::Fault(format!("the policies in force cannot be followed: {what}"));
+        let place = history_place();
+        let (cell, list, seen) = (self.get(&place).await?, self.registry().list().await?, self.seen());
+        // INVARIANT (the store is distrusted): a row that is gone or old grants nothing.
+        let cell = cell.ok_or_else(|| fault("their history is gone"))?;
+        let versions = (cell.version, list.version());
+        if versions == seen {
+            return Ok(false);
+        }
+        if versions.0 < seen.0 || versions.1 < seen.1 {
             return Err(fault("their history was rolled back"));
         }
         let (now, day) = self.now()?;
@@ -258,20 +288,27 @@ impl Gateway {
         let (Some(today), Some(newest)) = (today, newest) else {
             return Err(fault("the newest set does not read here; is this gateway of an older build?"));
         };
-        let model = self.check_model(&newest).await.map_err(|e| fault(&e.to_string()))?;
-        self.check_answers(&newest, now).map_err(|e| fault(&e.to_string()))?;
-        tracing::info!(digest = history.newest(), "the policies that another gateway loaded hold");
-        self.put_in_force(cell.version, day, today, newest, model);
+        let schedule = self.registry().schedule(&list, day).await?;
+        check_models(&newest, &list, &schedule, day).map_err(|e| fault(&e.to_string()))?;
+        let in_force = in_force(versions, day, today, newest.clone(), &schedule).map_err(|e| fault(&e.to_string()))?;
+        let models = in_force.holds.iter().map(|(_, loaded)| loaded.model_in_force());
+        self.check_answers(&newest, models, now).map_err(|e| fault(&e.to_string()))?;
+        tracing::info!(digest = history.newest(), "the policies and models of the store hold");
+        self.put_in_force(in_force);
         Ok(true)
+    }
+
+    /// That no set was loaded since the one that holds here.
+    pub(super) async fn policies_unchanged(&self) -> Result<Check, GatewayError> {
+        let (history, _) = self.seen();
+        Ok(Check::Version(history_place(), history))
     }
 
     fn is_one_of_several(&self) -> bool {
         self.keys().logs().len() > 1
     }
 
-    fn put_in_force(&self, version: u64, day: Date, today: PolicySet, next: PolicySet, model: ModelId) {
-        let (today, next) = (Arc::new(Loaded::new(today, model.clone())), Arc::new(Loaded::new(next, model)));
-        let in_force = InForce { version, day, today, next };
+    fn put_in_force(&self, in_force: InForce) {
         *self.policies.write().unwrap_or_else(std::sync::PoisonError::into_inner) = in_force;
     }
 
@@ -288,8 +325,9 @@ impl Gateway {
 
     async fn load_once(&self, set: &PolicySet) -> Result<bool, LoadError> {
         let (now, day) = self.now()?;
-        let model = self.check_model(set).await?;
-        self.check_answers(set, now)?;
+        let list = self.registry().list().await?;
+        let schedule = self.registry().schedule(&list, day).await?;
+        check_models(set, &list, &schedule, day)?;
         let place = history_place();
         let cell = self.get(&place).await?;
         let earlier = match &cell {
@@ -298,6 +336,9 @@ impl Gateway {
         };
         let digest = hex(&set.digest);
         let (history, today) = self.follow(earlier, set, &digest, day).await?;
+        let version = next_version(cell.as_ref());
+        let in_force = in_force((version, list.version()), day, today, set.clone(), &schedule)?;
+        self.check_answers(set, in_force.holds.iter().map(|(_, loaded)| loaded.model_in_force()), now)?;
         let body = Body {
             at: now,
             party: None,
@@ -307,16 +348,17 @@ impl Gateway {
             subject: Subject::Digest(set.digest),
         };
         let mut change = Change::entry(self.random()?, body);
-        let version = next_version(cell.as_ref());
         let content = serde_json::to_vec(&history).map_err(|e| GatewayError::Fault(e.to_string()))?;
         let value = self.vault.seal_indexed(at(&place, version), &content, 1024)?;
         change.checks.push(unchanged(&place, cell.as_ref()));
         change.writes.push(Write::Put(place, Cell { version, value }));
+        // A model that is published meanwhile was not held against this set.
+        change.checks.push(unchanged(&list_place(), list.cell.as_ref()));
         self.add_set(&mut change, set, &digest).await?;
         if self.record(change, None).await?.is_none() {
             return Ok(false);
         }
-        self.put_in_force(version, day, today, set.clone(), model);
+        self.put_in_force(in_force);
         Ok(true)
     }
 
@@ -396,23 +438,13 @@ impl Gateway {
         Ok(files.and_then(|files| PolicySet::parse(bytes(files)).ok()))
     }
 
-    /// INVARIANT (same in, same score): the model in force must be in the set, to the byte, and `city.toml` must
-    /// name it; a gateway that lacks it loads nothing and so answers nothing.
-    async fn check_model(&self, set: &PolicySet) -> Result<ModelId, LoadError> {
-        let Some(in_force) = self.published_model().await? else { return Ok(set.model().id.clone()) };
-        match set.models.get(&in_force.id) {
-            Some(model) if model.digest == in_force.digest => {}
-            _ => return Err(LoadError::ModelMissing { id: in_force.id, digest: hex(&in_force.digest) }),
-        }
-        let named = &set.city.model;
-        if *named != in_force.id {
-            return Err(LoadError::ModelNotPublished { named: named.clone(), in_force: in_force.id });
-        }
-        Ok(in_force.id)
-    }
-
     /// INVARIANT (one withheld): an answer has one size, so the largest of each scenario must fit it.
-    fn check_answers(&self, set: &PolicySet, now: Timestamp) -> Result<(), LoadError> {
+    pub(super) fn check_answers<'a>(
+        &self,
+        set: &PolicySet,
+        models: impl Iterator<Item = &'a Model> + Clone,
+        now: Timestamp,
+    ) -> Result<(), LoadError> {
         // A repeat may carry a proof from any log.
         let keys = self.keys();
         let origins = keys.logs().iter().map(|log| log.origin());
@@ -420,7 +452,9 @@ impl Gateway {
         let note = format!("{origin}\n{}\n{}\n\n— {origin} {}\n", u64::MAX, "A".repeat(44), "A".repeat(92));
         let (path, extra) = (vec![[0; 32]; LOG_LEVELS], vec![0; crate::access_log::ENTRY_BYTES]);
         let proof = Proof { extra, index: u64::MAX, path, checkpoint: note }.to_text();
-        let longest_grade = set.model().grades.iter().map(|grade| grade.code.as_str().len()).max().unwrap_or(0);
+        let grades = models.clone().flat_map(|model| &model.grades);
+        let longest_grade = grades.map(|grade| grade.code.as_str().len()).max().unwrap_or(0);
+        let longest_model = models.map(Model::name).max_by_key(String::len).unwrap_or_default();
         for scenario in set.scenarios.values() {
             let met = match &scenario.question {
                 Question::GradeNamed => serde_json::json!({ "grade": "0".repeat(longest_grade) }),
@@ -438,7 +472,7 @@ impl Gateway {
                     as_of: crate::clock::day_of(now),
                     sub: scenario.one_a_person.then(|| "0".repeat(43)),
                     met: met.clone(),
-                    model: set.model().name(),
+                    model: longest_model.clone(),
                 };
                 let input = attestation::signing_input("0123456789abcdef", &claims);
                 let compact = attestation::compact(&input, &[0; 64]);
@@ -452,41 +486,68 @@ impl Gateway {
         Ok(())
     }
 
-    /// The model in force, as its cell has it.
+    /// The model in force today, as the store has it.
     pub async fn published_model(&self) -> Result<Option<ModelInForce>, GatewayError> {
-        let place = model_place();
-        let Some(cell) = self.get(&place).await? else { return Ok(None) };
-        let content = self.vault.open_indexed(at(&place, cell.version), &cell.value)?;
-        let bad = || GatewayError::Fault("the cell of the model in force does not read".into());
-        let stored: StoredModel = serde_json::from_slice(&content).map_err(|_| bad())?;
-        let mut digest = [0; 32];
-        let digits = stored.digest.as_bytes().chunks(2);
-        for (byte, pair) in digest.iter_mut().zip(digits) {
-            let pair = std::str::from_utf8(pair).map_err(|_| bad())?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
-        }
-        Ok(Some(ModelInForce { id: ModelId::parse(&stored.id).map_err(|_| bad())?, digest, from: stored.from }))
+        let (_, day) = self.now()?;
+        let list = self.registry().list().await?;
+        let Some((from, listed)) = list.on(day) else { return Ok(None) };
+        let bad = || GatewayError::Fault("the list of models does not read".into());
+        let id = ModelId::parse(&listed.id).map_err(|_| bad())?;
+        Ok(Some(ModelInForce { id, digest: digest_of(&listed.digest)?, from }))
     }
+}
 
-    /// Publishes the first model of a deployment, from today on.
-    async fn publish_model(&self, model: &Model, day: Date) -> Result<(), GatewayError> {
-        let (now, _) = self.now()?;
-        let stored = StoredModel { id: model.id.as_str().to_owned(), digest: hex(&model.digest), from: day };
-        let body = Body {
-            at: now,
-            party: None,
-            scenario: None,
-            action: LogAction::Model,
-            rule: None,
-            subject: Subject::Digest(model.digest),
-        };
-        let mut change = Change::entry(self.random()?, body);
-        let place = model_place();
-        let content = serde_json::to_vec(&stored).map_err(|e| GatewayError::Fault(e.to_string()))?;
-        let value = self.vault.seal_indexed(at(&place, 1), &content, 256)?;
-        change.checks.push(unchanged(&place, None));
-        change.writes.push(Write::Put(place, Cell { version: 1, value }));
-        // Another gateway may have published it in the meantime, which is as good.
-        self.record(change, None).await.map(drop)
+fn version(cell: Option<&Cell>) -> u64 {
+    cell.map_or(0, |cell| cell.version)
+}
+
+/// INVARIANT (same in, same score): the model of each day on which the set will hold fits it; no file of the set changes
+/// a model that was drafted or published; and `city.toml` names one that was published.
+fn check_models(set: &PolicySet, list: &List, schedule: &Schedule, day: Date) -> Result<(), LoadError> {
+    for (id, model) in &set.models {
+        if list.get(id.as_str()).is_some_and(|known| known.digest != hex(&model.digest)) {
+            return Err(LoadError::ModelChanged { id: id.clone(), file: set.model_path(id.as_str()).to_owned() });
+        }
     }
+    let named = &set.city.model;
+    if list.get(named.as_str()).and_then(|listed| listed.from).is_none() {
+        let in_force = list.on(day).map(|(_, listed)| listed.id.clone()).unwrap_or_default();
+        return Err(LoadError::ModelNotPublished { named: named.clone(), in_force });
+    }
+    let tomorrow = day.tomorrow().unwrap_or(day);
+    for (at, (_, listed, text)) in schedule.iter().enumerate() {
+        let ends = schedule.get(at + 1).is_some_and(|(next, ..)| *next <= tomorrow);
+        let file = format!("models/{}.toml", listed.id);
+        let read = if ends { set.read_model(&file, text.as_bytes()) } else { set.candidate(&file, text.as_bytes()) };
+        read.map_err(|mistakes| LoadError::ModelDoesNotFit { id: listed.id.clone(), mistakes })?;
+    }
+    Ok(())
+}
+
+/// What holds from this day on: one set until midnight, another from then on, and the model of each day.
+fn in_force(
+    seen: (u64, u64),
+    day: Date,
+    today: PolicySet,
+    next: PolicySet,
+    schedule: &Schedule,
+) -> Result<InForce, LoadError> {
+    let tomorrow = day.tomorrow().unwrap_or(day);
+    let model = |set: &PolicySet, on: Date| {
+        let (_, listed, text) = schedule
+            .iter()
+            .rev()
+            .find(|(from, ..)| *from <= on)
+            .or(schedule.first())
+            .ok_or_else(|| GatewayError::Fault("no model is in force".into()))?;
+        let read = set.read_model(&format!("models/{}.toml", listed.id), text.as_bytes());
+        read.map_err(|mistakes| LoadError::ModelDoesNotFit { id: listed.id.clone(), mistakes })
+    };
+    let first = Arc::new(Loaded::new(today.clone(), model(&today, day)?));
+    let mut holds = vec![(day, first.clone())];
+    let later = schedule.iter().map(|(from, ..)| *from).filter(|from| *from > tomorrow);
+    for from in std::iter::once(tomorrow).chain(later) {
+        holds.push((from, Arc::new(Loaded::new(next.clone(), model(&next, from)?))));
+    }
+    Ok(InForce { seen, holds, first })
 }

@@ -4,7 +4,7 @@
 //! about the person. A fault is an incident: everything about it stays inside.
 
 use crate::clock::ClockStepped;
-use crate::code::{PartyId, ScenarioId};
+use crate::code::{ModelId, PartyId, ScenarioId};
 
 /// Why a call was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +63,23 @@ pub enum Refusal {
     /// The officer who opened a case cannot confirm it.
     #[error("a case is confirmed by another officer than the one who opened it")]
     CaseOwn,
+    /// A model's file has mistakes, or does not fit the policies.
+    #[error("{0}")]
+    ModelMistakes(String),
+    /// A model of this id is known, and its bytes are others.
+    #[error(
+        "a model with the id {0} is known and has other bytes; a published model never changes: give this one an id of its own"
+    )]
+    ModelChanged(ModelId),
+    /// The draft is still open for comment.
+    #[error("the draft is open for comment until {0}, and can be published from that day on")]
+    ModelInComment(jiff::civil::Date),
+    /// Approvals are missing.
+    #[error("the draft needs {0} more approval(s), each by another officer or operator")]
+    ModelNotApproved(usize),
+    /// It was published already, from another day on.
+    #[error("the model is published already and holds from {0}; that does not change any more")]
+    ModelPublished(jiff::civil::Date),
     /// `limit` or `before` is not usable.
     #[error("{0}")]
     BadPage(&'static str),
@@ -93,6 +110,11 @@ impl Refusal {
             Self::AfterRestore(_) => "after-restore",
             Self::CaseNotOpen => "case-not-open",
             Self::CaseOwn => "case-own",
+            Self::ModelMistakes(_) => "model-mistakes",
+            Self::ModelChanged(_) => "model-changed",
+            Self::ModelInComment(_) => "model-in-comment",
+            Self::ModelNotApproved(_) => "model-not-approved",
+            Self::ModelPublished(_) => "model-published",
             Self::BadPage(_) => "bad-page",
             Self::Busy => "overloaded",
         }

@@ -8,7 +8,7 @@ use axum::routing::{delete, get, post};
 
 use super::app::App;
 use super::extract::PEOPLE_BODY_BYTES_MAX;
-use super::{answers, feeds, officers, people, public};
+use super::{answers, feeds, models, officers, people, public};
 
 /// What relying parties, providers and the registrar call, over TLS.
 pub fn api(app: Arc<App>) -> Router {
@@ -47,6 +47,11 @@ pub fn web(app: Arc<App>) -> Router {
         .route("/v1/scenarios", get(public::scenarios))
         .route("/v1/catalogue", get(public::catalogue))
         .route("/v1/model", get(public::model))
+        .route("/v1/models", get(models::list).post(models::draft))
+        .route("/v1/models/trials", post(models::try_one))
+        .route("/v1/models/{id}", get(models::one))
+        .route("/v1/models/{id}/approval", post(models::approve))
+        .route("/v1/models/{id}/publication", post(models::publish))
         .route("/openapi.json", get(public::openapi))
         .route("/docs/errors", get(public::errors))
         // Handlers read bodies by `Whole`, which has its own limit and refuses as a problem.

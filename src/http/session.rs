@@ -66,6 +66,14 @@ impl App {
         }
     }
 
+    /// The officer or operator who has logged in.
+    pub(super) async fn staff(&self, headers: &HeaderMap) -> Result<Staff, Problem> {
+        match self.who(headers).await? {
+            Who::Staff(staff) => Ok(staff),
+            _ => Err(Problem::plain(code::NOT_PERMITTED)),
+        }
+    }
+
     /// Refuses a change that another site's page sent.
     pub(super) fn own_pages_only(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let base = format!("{}://{}", self.web_base.scheme(), self.web_base.authority());

@@ -186,13 +186,12 @@ pub(super) fn access(view: &AccessView) -> Value {
 
 /// `GET /v1/me/export`: what `jadegate evaluate` reads.
 pub(super) fn export(view: &ExportView) -> Value {
-    let model = view.policies.model_file(view.policies.model_in_force().id.as_str());
     json!({
         "register": [view.person.to_json()],
         "records": view.records.iter().map(|held| held.to_json()).collect::<Vec<_>>(),
         "consents": view.consents.iter().map(consent_view).collect::<Vec<_>>(),
         "catalogue": view.policies.file("catalogue.toml"),
-        "model": model,
+        "model": view.policies.model_text(),
     })
 }
 
@@ -262,14 +261,22 @@ pub(super) fn catalogue(policies: &PolicySet) -> Value {
         .catalogue
         .iter()
         .map(|indicator| {
+            // Where a bound has no basis of its own, it rests on what allows the indicator to be collected.
+            let own = |basis: &Option<String>, said: bool| {
+                if said { basis.clone().or(indicator.legal_basis.clone()) } else { None }
+            };
             json!({
                 "code": indicator.code.as_str(),
                 "name": indicator.name.as_ref().map(both),
                 "category": indicator.category.as_str(),
                 "providers": indicator.providers.iter().map(|provider| provider.as_str()).collect::<Vec<_>>(),
+                "former_providers": indicator.former_providers.iter().map(|provider| provider.as_str()).collect::<Vec<_>>(),
+                "former_providers_basis": own(&indicator.former_providers_basis, !indicator.former_providers.is_empty()),
                 "valid_for_years": indicator.valid_for_years,
                 "valid_for_years_max": indicator.valid_for_years_max,
+                "valid_for_years_max_basis": own(&indicator.valid_for_years_max_basis, indicator.valid_for_years_max.is_some()),
                 "counts_until": indicator.counts_until,
+                "counts_until_basis": own(&indicator.counts_until_basis, indicator.counts_until.is_some()),
                 "unit": indicator.unit,
                 "legal_basis": indicator.legal_basis,
             })
@@ -303,6 +310,6 @@ pub(super) fn model(policies: &Loaded) -> Value {
         "ceiling": model.ceiling,
         "grades": grades,
         "dimensions": dimensions,
-        "toml": policies.model_file(model.id.as_str()),
+        "toml": policies.model_text(),
     })
 }

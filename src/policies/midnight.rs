@@ -13,6 +13,8 @@ impl PolicySet {
     /// | what | in `new` | until midnight |
     /// | --- | --- | --- |
     /// | cuts | changed | those of `old` |
+    /// | days for comment on a model | more | those of `new` |
+    /// | | fewer | those of `old` |
     /// | a scenario | gone | gone |
     /// | | added | not there yet |
     /// | its question | changed | that of `old` |
@@ -35,6 +37,7 @@ impl PolicySet {
     pub fn until_midnight(old: &PolicySet, new: &PolicySet) -> PolicySet {
         let mut set = new.clone();
         set.city.cuts.clone_from(&old.city.cuts);
+        set.city.model_comment_days = new.city.model_comment_days.max(old.city.model_comment_days);
         set.parties =
             new.parties.iter().filter_map(|(id, new)| Some((id.clone(), party(old.parties.get(id)?, new)))).collect();
         let scenarios =

@@ -82,25 +82,28 @@ fn the_shipped_rules_give_each_action_to_its_role_alone() {
         Action::Register => vec![Role::Registrar],
         Action::ReadOwn | Action::Consent | Action::Revoke | Action::MakeCode => vec![Role::Person],
         Action::ReadLog | Action::OpenCase | Action::ConfirmCase | Action::LookUp => vec![Role::Officer],
+        Action::TryModel | Action::DraftModel | Action::PublishModel => vec![Role::Operator],
+        Action::ApproveModel => vec![Role::Officer, Role::Operator],
     };
-    let condition_of = |action| match action {
-        Action::Ask => Some(Condition::ScenarioNamesParty),
-        Action::Report => Some(Condition::IndicatorNamesProvider),
-        Action::ReadOwn | Action::Consent | Action::Revoke | Action::MakeCode => Some(Condition::OwnData),
-        Action::ConfirmCase => Some(Condition::AnotherOfficer),
-        Action::LookUp => Some(Condition::OpenCase),
-        Action::Register | Action::ReadLog | Action::OpenCase => None,
+    let conditions_of = |action| match action {
+        Action::Ask => vec![Condition::ScenarioNamesParty],
+        Action::Report => vec![Condition::IndicatorNamesProvider],
+        Action::ReadOwn | Action::Consent | Action::Revoke | Action::MakeCode => vec![Condition::OwnData],
+        Action::ConfirmCase => vec![Condition::AnotherOfficer],
+        Action::LookUp => vec![Condition::OpenCase],
+        Action::PublishModel => vec![Condition::CommentPeriodOver, Condition::TwoApprovals],
+        Action::Register | Action::ReadLog | Action::OpenCase => vec![],
+        Action::TryModel | Action::DraftModel | Action::ApproveModel => vec![],
     };
     for (_, action) in Action::ALL {
         for (_, role) in Role::ALL {
-            let permitted = set.access.permit(&[role], action, &|c| Some(c) == condition_of(action)).is_some();
+            let conditions = conditions_of(action);
+            let permitted = set.access.permit(&[role], action, &|c| conditions.contains(&c)).is_some();
             assert_eq!(permitted, role_of(action).contains(&role), "{role:?} {action:?}");
-            let without = set.access.permit(&[role], action, &|c| Some(c) != condition_of(action)).is_some();
-            assert_eq!(
-                without,
-                permitted && condition_of(action).is_none(),
-                "{role:?} {action:?} without its condition"
-            );
+            for missing in &conditions {
+                let without = set.access.permit(&[role], action, &|c| c != *missing).is_some();
+                assert!(!without, "{role:?} {action:?} without {missing:?}");
+            }
         }
     }
 }
@@ -455,4 +458,70 @@ proptest! {
             prop_assert!(shown.contains(&first.file));
         }
     }
+}
+
+/// A model that is not in the folder: each mistake with its file and line.
+#[test]
+fn a_model_that_does_not_fit_the_set_is_refused_with_file_line_and_reason() {
+    let set = set(&[]);
+    let plain = set.file(MODEL).unwrap().replace("id = \"yuxi-2026\"", "id = \"yuxi-2027\"");
+    let line = |text: &str, of: &str| text[..text.find(of).unwrap()].matches('\n').count() + 1;
+    let check = |edits: &[(&str, &str)], want: &[(&str, &str)]| {
+        let mut text = plain.clone();
+        for (from, to) in edits {
+            assert!(text.contains(from), "{from}");
+            text = text.replacen(from, to, 1);
+        }
+        let mistakes = set.candidate("next.toml", text.as_bytes()).err().unwrap_or_default();
+        let said: Vec<_> = mistakes.iter().map(|m| (m.file.as_str(), m.line, m.what.as_str())).collect();
+        let want: Vec<_> = want.iter().map(|(of, what)| ("next.toml", line(&text, of), *what)).collect();
+        assert_eq!(said, want, "{mistakes}");
+    };
+    check(&[], &[]);
+    assert_eq!(set.candidate("next.toml", plain.as_bytes()).unwrap().model.id.as_str(), "yuxi-2027");
+    check(
+        &[("code = \"volunteer-hours\"", "code = \"volunteer-days\"")],
+        &[("\"volunteer-days\"", "\"volunteer-days\" is not in the catalogue")],
+    );
+    let mistakes = set.candidate("next.toml", plain.replace("min = 800", "min = 810").as_bytes()).unwrap_err();
+    let said = mistakes.to_string();
+    assert!(said.contains("no grade begins at the cut 800, about which"), "{said}");
+    assert!(said.contains("the grade \"excellent\" begins at 810, which is no cut of the city"), "{said}");
+    let asked = set.scenarios.values().find(|s| s.question == Question::GradeNamed).unwrap();
+    let renamed = plain.replace("code = \"good\"", "code = \"fine\"");
+    let said = set.candidate("next.toml", renamed.as_bytes()).unwrap_err().to_string();
+    assert!(said.contains(&format!("no grade \"good\", about which the scenario {} asks", asked.id)), "{said}");
+    assert!(said.lines().skip(1).all(|line| line.starts_with("next.toml:")), "{said}");
+}
+
+/// INVARIANT (few cuts), second half, for a model that comes later than its set.
+#[test]
+fn a_model_gives_who_asks_no_step_of_their_choice() {
+    let provider = |files: &[(&str, &str, &str)]| set(files);
+    let catalogue = set(&[]).file("catalogue.toml").unwrap().to_owned();
+    let asks = "yx-library";
+    // A department that asks also provides an indicator of one fixed step.
+    let indicator = catalogue.split("[[indicator]]").find(|part| {
+        let code =
+            part.lines().find_map(|line| line.strip_prefix("code = ")).unwrap_or_default().trim_matches('"').to_owned();
+        set(&[]).model().rules.get(code.as_str()).is_some_and(crate::model::Rule::is_one_fixed_step)
+            && !part.contains("unit = ")
+    });
+    let Some(indicator) = indicator else { panic!("no indicator of one fixed step") };
+    let code = indicator.lines().find_map(|line| line.strip_prefix("code = ")).unwrap().trim_matches('"').to_owned();
+    let providers = indicator.lines().find(|line| line.starts_with("providers = ")).unwrap();
+    let more = indicator.replace(providers, &format!("providers = [\"{asks}\"]"));
+    let party = set(&[]).file("parties.toml").unwrap().to_owned();
+    let own = party.split("[[party]]").find(|part| part.contains(&format!("id = \"{asks}\""))).unwrap().to_owned();
+    let roles = own.lines().find(|line| line.starts_with("roles = ")).unwrap();
+    let with_role = own.replace(roles, &roles.replace(']', ", \"provider\"]"));
+    let set = provider(&[("catalogue.toml", indicator, &more), ("parties.toml", &own, &with_role)]);
+    let text = set.file(MODEL).unwrap().replace("id = \"yuxi-2026\"", "id = \"yuxi-2027\"");
+    assert!(set.candidate("next.toml", text.as_bytes()).is_ok());
+    let rule =
+        text.split("[[indicator]]").find(|part| part.contains(&format!("code = \"{code}\""))).unwrap().to_owned();
+    let many = rule.replace("count = \"latest\"", "count = \"all\"").replace("count = \"highest\"", "count = \"all\"");
+    assert_ne!(rule, many);
+    let said = set.candidate("next.toml", text.replace(&rule, &many).as_bytes()).unwrap_err().to_string();
+    assert!(said.contains(&format!("\"{asks}\" provides \"{code}\" and its organisation asks")), "{said}");
 }

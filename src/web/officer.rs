@@ -30,7 +30,7 @@ const CHART_DAYS_MAX: i32 = 60;
 const COUNTS_MAX: usize = 500;
 
 /// What the filters offer.
-const ACTIONS: [LogAction; 14] = [
+const ACTIONS: [LogAction; 17] = [
     LogAction::Ask,
     LogAction::Refuse,
     LogAction::Report,
@@ -43,6 +43,9 @@ const ACTIONS: [LogAction; 14] = [
     LogAction::LookUp,
     LogAction::Policy,
     LogAction::Model,
+    LogAction::TryModel,
+    LogAction::DraftModel,
+    LogAction::ApproveModel,
     LogAction::Restore,
     LogAction::Rotate,
 ];

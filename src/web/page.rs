@@ -58,15 +58,17 @@ impl Page {
     pub(super) fn new(state: &WebState, seen: &Seen, area: Area, current: &str, title: &str) -> Self {
         let w = seen.lang.words();
         let links: &[(&'static str, &'static str)] = match area {
-            Area::Public => &[("/scenarios", w.nav_scenarios)],
+            Area::Public => {
+                &[("/scenarios", w.nav_scenarios), ("/catalogue", w.nav_catalogue), ("/models", w.nav_models)]
+            }
             Area::Person => &[
                 ("/me", w.nav_score),
                 ("/me/answers", w.nav_answers),
                 ("/me/consents", w.nav_consents),
                 ("/me/accesses", w.nav_accesses),
             ],
-            Area::Officer => &[("/officer", w.nav_log), ("/officer/cases", w.nav_cases)],
-            Area::Operator => &[("/operator", w.nav_city)],
+            Area::Officer => &[("/officer", w.nav_log), ("/officer/cases", w.nav_cases), ("/models", w.nav_models)],
+            Area::Operator => &[("/operator", w.nav_city), ("/models", w.nav_models)],
             Area::Party => &[("/counter", w.nav_counter), ("/provider", w.nav_report)],
         };
         let section = |(href, label): &(&'static str, &'static str)| Section { href, label, current: *href == current };
@@ -188,6 +190,7 @@ fn notice(state: &WebState, seen: Seen, stop: &Stop) -> Response {
         here if here.starts_with("/me/consent") => "/me/consents",
         here if here.starts_with("/me/") => "/me",
         here if here.starts_with("/officer/") => "/officer/cases",
+        here if here.starts_with("/models/") => "/models",
         _ => "/",
     };
     let page = Page::new(state, &seen, Area::Public, "", title).reached_from(back);

@@ -173,6 +173,8 @@ struct Kind {
     code: String,
     name: String,
     years: u16,
+    /// Where a law or the city sets an end, with its basis.
+    limits: Vec<String>,
     unit: String,
     basis: String,
     providers: String,
@@ -185,13 +187,34 @@ fn kind(lang: Lang, indicator: &Indicator, policies: &PolicySet) -> Kind {
         code: indicator.code.to_string(),
         name: lang.name(indicator.name.as_ref(), indicator.code.as_str()),
         years: indicator.valid_for_years,
+        limits: lang.limits(indicator, name),
         unit: indicator.unit.clone().unwrap_or_else(|| "—".to_owned()),
         basis: indicator.legal_basis.clone().unwrap_or_else(|| "—".to_owned()),
         providers: providers.join(lang.pick("、", ", ")),
     }
 }
 
-/// The operator's page: what holds today. Nothing can be decided here yet, and the page says so.
+#[derive(Template)]
+#[template(path = "catalogue.html")]
+struct CataloguePage {
+    page: Page,
+    indicators: Vec<Kind>,
+}
+
+/// The catalogue: what may be collected, by whom, for how long, and by which law.
+pub(super) async fn catalogue(
+    State(state): State<Arc<WebState>>,
+    seen: Seen,
+    Anybody(who): Anybody,
+) -> Result<Response, Stop> {
+    let policies = state.gateway().policies()?;
+    let mut page = Page::new(&state, &seen, Area::Public, "/catalogue", seen.lang.words().city_catalogue);
+    page.logged_in = who.is_some();
+    let indicators = policies.catalogue.iter().map(|indicator| kind(seen.lang, indicator, &policies)).collect();
+    show(&CataloguePage { page, indicators })
+}
+
+/// The operator's page: what holds today. Of what can be decided, models have a page of their own.
 pub(super) async fn rules(
     State(state): State<Arc<WebState>>,
     seen: Seen,

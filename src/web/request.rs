@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::stop::Stop;
 use super::words::Lang;
-use super::{FORM_BYTES_MAX, WebState};
+use super::{FORM_BYTES_MAX, MODEL_FORM_BYTES_MAX, WebState};
 use crate::access::Role;
 use crate::authority::Login;
 use crate::code::PartyId;
@@ -89,6 +89,8 @@ pub(super) async fn who(parts: &Parts, state: &WebState) -> Result<Option<Who>, 
 pub(super) struct Resident(pub(super) Login);
 /// An officer who has logged in.
 pub(super) struct Officer(pub(super) Staff);
+/// An officer or operator who has logged in.
+pub(super) struct StaffOnly(pub(super) Staff);
 /// Somebody of a party who has logged in.
 pub(super) struct AtParty(pub(super) PartyId);
 /// Whoever it is, if anybody.
@@ -112,6 +114,7 @@ macro_rules! only {
 
 only!(Resident, Some(Who::Person(login)) => login);
 only!(Officer, Some(Who::Staff(staff @ Staff { role: Role::Officer, .. })) => staff);
+only!(StaffOnly, Some(Who::Staff(staff)) => staff);
 only!(AtParty, Some(Who::Party(party)) => party);
 
 impl FromRequestParts<Arc<WebState>> for Anybody {
@@ -169,7 +172,9 @@ impl<S: Send + Sync> FromRequest<S> for Posted {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Stop> {
         let (parts, body) = request.into_parts();
-        let bytes = to_bytes(body, FORM_BYTES_MAX).await.map_err(|_| Stop::Form)?;
+        let model = matches!(parts.uri.path(), "/models/try" | "/models/draft");
+        let most = if model { MODEL_FORM_BYTES_MAX } else { FORM_BYTES_MAX };
+        let bytes = to_bytes(body, most).await.map_err(|_| Stop::Form)?;
         // Over a real socket the listener has stamped it; a test calls the router itself.
         let arrived = parts.extensions.get::<Peer>().map_or_else(Instant::now, |peer| peer.arrival.last_byte());
         let again = Request::from_parts(parts.clone(), Body::from(bytes));

@@ -4,6 +4,8 @@ use jiff::tz::Offset;
 use jiff::{Timestamp, civil::Date};
 
 use super::words::Lang;
+use crate::catalogue::Indicator;
+use crate::code::PartyId;
 use crate::gateway::Refusal;
 use crate::model::Model;
 use crate::scenario::Question;
@@ -217,6 +219,96 @@ impl Lang {
         }
     }
 
+    /// An age band.
+    pub(super) fn ages(self, from: i16, to: Option<i16>) -> String {
+        match (self, to) {
+            (_, Some(to)) => format!("{from}–{to}"),
+            (Self::Zh, None) => format!("{from} 岁及以上"),
+            (Self::En, None) => format!("{from} and older"),
+        }
+    }
+
+    /// Of whom a trial is.
+    pub(super) fn tried(self, people: Option<u64>, on: Date) -> String {
+        let people = people.map_or_else(|| "·".to_owned(), |people| people.to_string());
+        match self {
+            Self::Zh => format!("{}，约 {people} 人有积分。", self.short_day(on)),
+            Self::En => format!("About {people} people with a score, on {}.", self.short_day(on)),
+        }
+    }
+
+    pub(super) fn model_drafted(self, on: Date) -> String {
+        match self {
+            Self::Zh => format!("{}公布", self.short_day(on)),
+            Self::En => format!("Made public on {}", self.short_day(on)),
+        }
+    }
+
+    pub(super) fn model_comment(self, until: Date) -> String {
+        match self {
+            Self::Zh => format!("征求意见，{}前有效", self.short_day(until)),
+            Self::En => format!("Open for comment before {}", self.short_day(until)),
+        }
+    }
+
+    pub(super) fn model_approved(self, officer: bool, who: Option<&str>, on: Date, time: &str) -> String {
+        let role =
+            if officer { self.pick("工作人员", "an officer") } else { self.pick("运维人员", "an operator") };
+        let who = who.map_or_else(String::new, |who| format!(" {who}"));
+        match self {
+            Self::Zh => format!("{}{time} 由{role}{who}批准", self.short_day(on)),
+            Self::En => format!("Approved by {role}{who} on {}, {time}", self.short_day(on)),
+        }
+    }
+
+    pub(super) fn model_published(self, on: Date) -> String {
+        match self {
+            Self::Zh => format!("{}发布", self.short_day(on)),
+            Self::En => format!("Published on {}", self.short_day(on)),
+        }
+    }
+
+    pub(super) fn model_holds(self, from: Date, until: Option<Date>) -> String {
+        match (self, until) {
+            (Self::Zh, None) => format!("自{}起施行", self.short_day(from)),
+            (Self::Zh, Some(until)) => format!("自{}起施行，至{}零时止", self.short_day(from), self.short_day(until)),
+            (Self::En, None) => format!("Holds from {}", self.short_day(from)),
+            (Self::En, Some(until)) => format!("Holds from {} until {}", self.short_day(from), self.short_day(until)),
+        }
+    }
+
+    /// What bounds an indicator, each with the basis of that bound where the catalogue says one.
+    pub(super) fn limits(self, indicator: &Indicator, name: impl Fn(&PartyId) -> String) -> Vec<String> {
+        let with = |said: String, basis: &Option<String>| match basis {
+            Some(basis) => format!("{said} ({basis})"),
+            None => said,
+        };
+        let mut limits = Vec::new();
+        if let Some(years) = indicator.valid_for_years_max {
+            let said = match self {
+                Self::Zh => format!("最长 {years} 年"),
+                Self::En => format!("{years} years at most"),
+            };
+            limits.push(with(said, &indicator.valid_for_years_max_basis));
+        }
+        if let Some(day) = indicator.counts_until {
+            let said = match self {
+                Self::Zh => format!("自{}起不再计入", self.short_day(day)),
+                Self::En => format!("does not count from {} on", self.short_day(day)),
+            };
+            limits.push(with(said, &indicator.counts_until_basis));
+        }
+        if !indicator.former_providers.is_empty() {
+            let names: Vec<String> = indicator.former_providers.iter().map(name).collect();
+            let said = match self {
+                Self::Zh => format!("原报送单位：{}", names.join("、")),
+                Self::En => format!("formerly reported by {}", names.join(", ")),
+            };
+            limits.push(with(said, &indicator.former_providers_basis));
+        }
+        limits
+    }
+
     /// What an action is called.
     pub(super) fn action(self, action: &str) -> &str {
         match action {
@@ -232,6 +324,9 @@ impl Lang {
             "look-up" => self.pick("按案件查询", "Look up"),
             "policy" => self.pick("载入规则", "Load policies"),
             "model" => self.pick("发布模型", "Publish a model"),
+            "try-model" => self.pick("试算模型", "Try a model"),
+            "draft-model" => self.pick("模型征求意见", "Draft a model"),
+            "approve-model" => self.pick("批准模型", "Approve a model"),
             "restore" => self.pick("从备份恢复", "Restore from a backup"),
             "rotate" => self.pick("更换密钥", "Rotate keys"),
             other => other,
@@ -281,6 +376,30 @@ impl Lang {
             Refusal::CaseOwn => {
                 plain("自己立的案要由另一位工作人员确认。", "Your own case is confirmed by another officer.")
             }
+            Refusal::ModelMistakes(mistakes) => match self {
+                Self::Zh => format!("模型文件有错：\n{mistakes}"),
+                Self::En => format!("The model's file has mistakes:\n{mistakes}"),
+            },
+            Refusal::ModelChanged(id) => match self {
+                Self::Zh => format!("编号 {id} 已用于另一份文件。发布过的模型不再改动，请给新模型另取编号。"),
+                Self::En => format!(
+                    "The id {id} stands for another file. A published model never changes; give this one its own id."
+                ),
+            },
+            Refusal::ModelInComment(until) => match self {
+                Self::Zh => format!("征求意见到{}为止，那天起才能发布。", self.short_day(*until)),
+                Self::En => format!("It is open for comment, and can be published from {} on.", self.short_day(*until)),
+            },
+            Refusal::ModelNotApproved(missing) => match self {
+                Self::Zh => format!("还差 {missing} 位工作人员批准。"),
+                Self::En => format!("{missing} more must approve it first."),
+            },
+            Refusal::ModelPublished(from) => match self {
+                Self::Zh => format!("这个模型已经发布，自{}起施行，不能再改。", self.short_day(*from)),
+                Self::En => {
+                    format!("This model is published and holds from {}; that cannot change.", self.short_day(*from))
+                }
+            },
             Refusal::BadPage(_) => {
                 plain("列表里没有这一页。请从头看起。", "The list has no such page. Start from its top.")
             }

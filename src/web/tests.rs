@@ -77,6 +77,21 @@ async fn every_page(world: &World, lang: Lang) -> Vec<(String, Got)> {
     add("log-filtered", world.get("/officer?party=yx-library&action=ask&from=2026-11-25", &officer, lang).await);
     add("log-none", world.get("/officer?to=2020-01-01", &officer, lang).await);
     add("rules", world.get("/operator", &operator, lang).await);
+    add("catalogue", world.get("/catalogue", "", lang).await);
+    add("models", world.get("/models", "", lang).await);
+    add("models-operator", world.get("/models", &operator, lang).await);
+    let model = String::from_utf8(shipped()["models/yuxi-2026.toml"].clone()).unwrap();
+    let form = |text: &str| format!("file={}", text.bytes().map(|b| format!("%{b:02X}")).collect::<String>());
+    let next = form(&model.replace("id = \"yuxi-2026\"", "id = \"yuxi-2027\""));
+    add("model-tried", world.post("/models/try", &operator, lang, &next).await);
+    add(
+        "model-wrong",
+        world.post("/models/draft", &operator, lang, &form(&model.replace("min = 800", "min = 1"))).await,
+    );
+    assert_eq!(world.post("/models/draft", &operator, lang, &next).await.status, 303);
+    assert_eq!(world.post("/models/yuxi-2027/approve", &officer, lang, "").await.status, 303);
+    add("model-in-comment", world.post("/models/yuxi-2027/publish", &operator, lang, "from=2027-03-01").await);
+    add("models-draft", world.get("/models", &officer, lang).await);
     pages
 }
 
@@ -88,7 +103,8 @@ fn check(name: &str, got: &Got, lang: Lang) {
         "not-logged-in" => 401,
         "wrong-role" | "case-own" | "counter-wrong" => 403,
         "unknown-login" => 404,
-        "beyond" | "case-wrong" => 422,
+        "beyond" | "case-wrong" | "model-wrong" => 422,
+        "model-in-comment" => 409,
         _ => 200,
     };
     assert_eq!(got.status, expected, "{name}: {html}");
@@ -390,5 +406,25 @@ async fn everything_at_a_counter_leaves_at_a_multiple_of_the_fixed_time() {
         let began = tokio::time::Instant::now();
         assert_eq!(world.post("/counter", &library, Lang::Zh, &form).await.status, status);
         assert_eq!(began.elapsed(), Duration::from_millis(50), "{form}");
+    }
+}
+
+/// What ends, what a law bounds and who reported it before stand on the catalogue's page, each with its basis.
+#[tokio::test]
+async fn the_catalogues_page_shows_ends_bounds_and_former_providers_with_their_basis() {
+    let mut files = shipped();
+    let text = String::from_utf8(files["catalogue.toml"].clone()).unwrap();
+    let more = "code = \"blood-donation\"\ncounts_until = \"2027-01-01\"\ncounts_until_basis = \"甲号文\"\nvalid_for_years_max = 5\n\
+                valid_for_years_max_basis = \"乙法\"\nformer_providers = [\"yx-court\"]\nformer_providers_basis = \"丙号文\"\n";
+    files.insert("catalogue.toml".into(), text.replace("code = \"blood-donation\"\n", more).into_bytes());
+    let world = World::new(files, true).await;
+    let zh = world.get("/catalogue", "", Lang::Zh).await.html;
+    for said in ["自2027年1月1日起不再计入 (甲号文)", "最长 5 年 (乙法)", "原报送单位：", "(丙号文)"]
+    {
+        assert!(zh.contains(said), "{said}: {zh}");
+    }
+    let en = world.get("/catalogue", "", Lang::En).await.html;
+    for said in ["does not count from 1 Jan 2027 on (甲号文)", "5 years at most (乙法)", "formerly reported by "] {
+        assert!(en.contains(said), "{said}");
     }
 }

@@ -81,6 +81,8 @@ words! {
     nav_counter: "柜台", "Counter";
     nav_report: "报送", "Reporting";
     nav_scenarios: "用在哪里", "Where it is used";
+    nav_catalogue: "指标目录", "Catalogue";
+    nav_models: "评分模型", "Models";
 
     // who can see this
     only_you: "仅您本人可见", "Only you see this";
@@ -266,8 +268,8 @@ words! {
 
     // operator
     city_title: "现行规则", "The rules in force";
-    city_lead: "这一版只显示规则。异议、信用修复和模型发布以后在这里办理。",
-        "This version shows the rules. Objections, repairs and new models will be handled here in a later one.";
+    city_lead: "今天有效的规则。评分模型在“评分模型”一页试算、征求意见和发布。",
+        "The rules of today. Models are tried, drafted and published on the page of models.";
     city_policies: "规则摘要", "Policies' digest";
     city_model: "评分模型", "Model";
     city_grades: "等级", "Grades";
@@ -278,9 +280,49 @@ words! {
     col_code: "代码", "Code";
     col_name: "名称", "Name";
     col_years: "有效期（年）", "Years";
+    col_limits: "期限与变更", "Ends and changes";
     col_providers: "报送单位", "Providers";
     col_unit: "计量", "Unit";
     col_basis: "依据", "Legal basis";
+
+    // models
+    models_title: "评分模型", "Models";
+    models_lead: "怎样算分，全部公开：征求意见的草案、现行的、以前的。发布过的模型一个字节也不再改动。",
+        "How scores come about is public: drafts open for comment, the model in force, and those before it. Not a byte of a published model changes.";
+    model_comment: "征求意见", "open for comment";
+    model_draft: "待批准或发布", "waiting for approval or publication";
+    model_scheduled: "已发布，尚未施行", "published, not yet in force";
+    model_in_force: "现行", "in force";
+    model_past: "已停用", "no longer in force";
+    model_text: "原文", "Its text";
+    model_impact: "等级会怎样变化", "How grades would move";
+    model_try: "试算一个模型", "Try a model";
+    model_try_lead: "按它给每个人重算，不改变任何东西，只记入日志。征求意见会公开文件和结果。",
+        "Everybody is scored under it; nothing changes, and the log says that it was done. A draft makes the file and the result public.";
+    model_file: "模型文件（TOML）", "The model's file (TOML)";
+    model_try_button: "试算", "Try";
+    model_draft_button: "公开征求意见", "Publish for comment";
+    model_tried: "试算结果", "What it would do";
+    model_hidden: "取整到十。“·”是十人以下，或者会透露十人以下的数。", "Rounded to tens. A dot is a count under ten, or one that would give such a count away.";
+    model_grades: "等级：现行（行）到试算（列）", "Grades: now (rows) to tried (columns)";
+    model_now: "现行等级", "Grade now";
+    model_all: "合计", "All";
+    model_ages: "按年龄", "By age";
+    model_age: "年龄", "Age";
+    model_up: "升级", "Higher grade";
+    model_same: "不变", "The same";
+    model_down: "降级", "Lower grade";
+    model_dimensions: "按维度", "By dimension";
+    model_dimension: "维度", "Dimension";
+    model_more: "加分多了", "More points";
+    model_fewer: "加分少了", "Fewer points";
+    model_approve_button: "批准", "Approve";
+    model_from: "施行日期", "First day";
+    model_publish_button: "发布", "Publish";
+
+    // catalogue
+    catalogue_lead: "只有目录里的信息可以归集：由谁报送，计多少年，依据哪条法律。",
+        "Only what is listed here may be collected: by whom, for how many years, and by which law.";
 
     // counter
     counter_title: "柜台", "Counter";

@@ -6,6 +6,7 @@ mod evaluate;
 mod feed_memory;
 mod import;
 mod logs;
+mod models;
 mod rotate;
 mod starts;
 mod moves;

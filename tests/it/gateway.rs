@@ -13,6 +13,7 @@ mod every_commit;
 mod faults;
 mod inspect;
 mod log;
+mod models;
 mod outside;
 mod publish;
 mod report;

@@ -237,6 +237,35 @@ async fn answers_are_as_they_are_described() {
         is(operation, &city.nobody().post(path, NDJSON, body, vec![]).await.unwrap());
     }
 
+    let mut operator = city.login("operator-one").await;
+    let model = String::from_utf8(jadegate::policies::shipped()["models/yuxi-2026.toml"].clone()).unwrap();
+    let model = model.replace("id = \"yuxi-2026\"", "id = \"yuxi-2027\"");
+    const TOML: &str = "application/toml";
+    for (operation, path) in [("post /v1/models/trials", "/v1/models/trials"), ("post /v1/models", "/v1/models")] {
+        is(operation, &operator.post(path, TOML, model.clone(), vec![]).await.unwrap());
+        is(operation, &operator.post(path, TOML, "nothing", vec![]).await.unwrap());
+        is(operation, &operator.post(path, "text/plain", "nothing", vec![]).await.unwrap());
+        is(operation, &one.post(path, TOML, model.clone(), vec![]).await.unwrap());
+        is(operation, &public.post(path, TOML, model.clone(), vec![]).await.unwrap());
+    }
+    is("post /v1/models", &operator.post("/v1/models", TOML, format!("{model}\n"), vec![]).await.unwrap());
+    is("get /v1/models", &public.get("/v1/models").await.unwrap());
+    let second = public.get("/v1/models?limit=1&before=yuxi-2027").await.unwrap();
+    is("get /v1/models", &second);
+    assert_eq!(second.json().unwrap()[0]["id"], "yuxi-2026");
+    for wrong in ["?limit=0", "?before=nothing", "?other=1"] {
+        is("get /v1/models", &public.get(&format!("/v1/models{wrong}")).await.unwrap());
+    }
+    is("get /v1/models/{id}", &public.get("/v1/models/yuxi-2027").await.unwrap());
+    is("get /v1/models/{id}", &public.get("/v1/models/nothing").await.unwrap());
+    let approval = "/v1/models/yuxi-2027/approval";
+    is("post /v1/models/{id}/approval", &without_body(&mut one, http::Method::POST, approval).await);
+    is("post /v1/models/{id}/approval", &without_body(&mut me, http::Method::POST, approval).await);
+    for body in [json!({ "from": "2027-06-01" }), json!({ "from": "soon" }), json!({})] {
+        let answer = operator.post_json("/v1/models/yuxi-2027/publication", &body).await.unwrap();
+        is("post /v1/models/{id}/publication", &answer);
+    }
+
     let paths = [
         "/log/checkpoint",
         "/log/key",

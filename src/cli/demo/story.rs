@@ -14,7 +14,7 @@ use crate::access_log::proof::Proof;
 use crate::attestation::jwks::Jwks;
 use crate::attestation::{Expected, LEEWAY_S, verify};
 use crate::cli::demo::bulk::FILE;
-use crate::cli::demo::calls::{By, Held, find_in_log, nonce, public, read, text};
+use crate::cli::demo::calls::{By, Held, body, find_in_log, nonce, public, read, text};
 use crate::cli::demo::{Stage, replace};
 use crate::cli::{Failure, init, say};
 use crate::client::Client;
@@ -25,6 +25,7 @@ use crate::model::Grade;
 use crate::party::{Party, PartyRole};
 use crate::scenario::{Question, Scenario};
 use crate::text::Bilingual;
+use crate::trial::Impact;
 
 /// Where to look first for a resident whom every scenario of the story fits.
 const EXCELLENT: [usize; 4] = [2, 9, 16, 24];
@@ -176,6 +177,20 @@ pub(super) async fn tell_all(
         "The officer sees who asked, when, by which rule; not about whom, nor the answer.",
     );
 
+    let tried = stage.operator_tries().await?;
+    let of = |count: Option<u64>| count.map_or_else(|| "·".to_owned(), |count| count.to_string());
+    let (up, same, down) = (of(tried.ways.up), of(tried.ways.same), of(tried.ways.down));
+    step(
+        13,
+        "试算",
+        &format!(
+            "运维人员试算起点低 20 分的模型：升级 {up} 人，不变 {same}，降级 {down}。取整到十，十人以下的不显示（·）。"
+        ),
+        &format!(
+            "The operator tries a model that begins 20 points lower: {up} up, {same} the same, {down} down. Tens; under ten is a dot."
+        ),
+    );
+
     let call = nonce(entropy)?;
     let uses = json!({"uses": first.scenario.uses_max});
     let token = stage.consent(&mut me, &first.scenario.id, &first.party.id, uses).await?;
@@ -270,6 +285,28 @@ impl Stage {
         Ok(())
     }
 
+    /// A model with another beginning is tried on everybody, and left for the visitor to try again. Nothing changes by it.
+    async fn operator_tries(&self) -> Result<Impact, Failure> {
+        const PATH: &str = "/v1/models/trials";
+        let operator = self.operator()?;
+        let model = self.set.model();
+        let text = self.set.model_file(model.id.as_str()).unwrap_or_default();
+        let text = text
+            .replacen(&format!("id = \"{}\"", model.id), &format!("id = \"{}-trial\"", model.id), 1)
+            .replacen(&format!("base = {}", model.base), &format!("base = {}", (model.base - 20).max(model.floor)), 1);
+        init::folder(&self.dir.join("try"), 0o700)?;
+        replace(&self.dir.join("try/model.toml"), text.as_bytes())?;
+        let mut operator = self.login(operator).await?;
+        let answer = operator.post(PATH, "application/toml", text, Vec::new()).await.map_err(Failure::of)?;
+        serde_json::from_value(body(&answer, PATH)?).map_err(Failure::of)
+    }
+
+    fn operator(&self) -> Result<&str, Failure> {
+        let operator = self.config.staff.iter().find(|s| s.role == StaffRole::Operator);
+        let operator = operator.ok_or_else(|| Failure::Failed("jadegate.toml names no operator".into()))?;
+        Ok(&operator.login)
+    }
+
     fn grade(&self, score: &Value) -> Bilingual {
         let code = score.get("grade").and_then(Value::as_str).unwrap_or_default();
         let found = self.set.model().grades.iter().find(|g| g.code.as_str() == code);
@@ -330,6 +367,10 @@ impl Stage {
         say(&format!(
             "curl --cacert {d}/pki/ca.pem --cert {d}/parties/{party}.pem --key {d}/parties/{party}.key --json @{d}/try/ask.json {api}/v1/answers"
         ));
+        if let Ok(operator) = self.operator() {
+            say("# 试算一个模型 / try a model");
+            say(&format!("{me} model try {d}/try/model.toml --gateway {web} --login {operator}"));
+        }
         say("# 离线验证，连同日志证明 / verify offline, with the log proof");
         say(&format!(
             "{me} verify @{d}/try/attestation.jwt --jwks {d}/try/jwks.json --aud {party} --nonce {nonce} --proof {d}/try/proof.tlog-proof --log-key {d}/try/log-key"

@@ -449,3 +449,19 @@ async fn a_store_that_no_gateway_wrote_is_not_sound() {
         }
     }
 }
+
+/// Models come along: their texts, who approved them, and the days that are decided.
+#[tokio::test]
+async fn a_backup_has_every_model_with_its_history() {
+    let mut world = worked(9).await;
+    super::models::approved(&world).await;
+    let from = "2027-02-01".parse().unwrap();
+    world.gateway.publish_draft(None, "yuxi-2027", from).await.unwrap();
+    let (models, text) = (world.gateway.models().await.unwrap(), world.gateway.model("yuxi-2027").await.unwrap().1);
+    let copy = imported(&backup(&world).await).await;
+    world.put_store(copy);
+    world.reopen().await.unwrap();
+    assert_eq!(world.gateway.models().await.unwrap(), models);
+    assert_eq!(world.gateway.model("yuxi-2027").await.unwrap().1, text);
+    assert!(health(world.store.inner(), &mut |_| {}).await.unwrap().is_sound());
+}

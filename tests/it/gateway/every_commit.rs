@@ -18,6 +18,7 @@ use jadegate::store::memory::MemoryStore;
 use jadegate::tables;
 use serde_json::Value;
 
+use super::models::{approved, operator, stricter};
 use crate::support::nightly;
 use crate::support::world::{
     Kept, World, caller, keyring, lines, number, officer, policies_with, record_line, register_line, rotated_keyring,
@@ -118,7 +119,7 @@ fn another_set() -> PolicySet {
     policies_with("scenarios.toml", &[(r#"parties = ["yx-bike", "yx-ebike"]"#, r#"parties = ["yx-bike"]"#)])
 }
 
-const CASES: [Case; 22] = [
+const CASES: [Case; 26] = [
     Case { name: "ask by token", kind: Kind::Once, call: |w, s| Box::pin(async { asked(w, &s.consent.token).await }) },
     Case { name: "ask by code", kind: Kind::Once, call: |w, s| Box::pin(async { asked(w, &s.code).await }) },
     Case {
@@ -279,6 +280,40 @@ const CASES: [Case; 22] = [
         },
     },
     Case {
+        name: "try a model",
+        kind: Kind::Another,
+        call: |w, _| {
+            Box::pin(async {
+                told(w.gateway.try_model(&operator(), "n.toml", &stricter()).await, |shown| same(shown.people))
+            })
+        },
+    },
+    Case {
+        name: "draft a model",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async {
+                let drafted = w.gateway.draft_model(Some(&operator()), "n.toml", &stricter()).await;
+                told(drafted, |view| same((view.state, view.comment_until)))
+            })
+        },
+    },
+    Case {
+        name: "approve a model",
+        kind: Kind::Once,
+        call: |w, _| Box::pin(async { told(w.gateway.approve_model(&officer(1), "yuxi-2027").await, same) }),
+    },
+    Case {
+        name: "publish a model",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async {
+                let published = w.gateway.publish_draft(None, "yuxi-2027", "2027-01-01".parse().unwrap()).await;
+                told(published, |view| same((view.state, view.from)))
+            })
+        },
+    },
+    Case {
         name: "what only reads",
         kind: Kind::Once,
         call: |w, s| {
@@ -293,6 +328,8 @@ const CASES: [Case; 22] = [
                 }
                 told(w.gateway.summary(&officer(1), &LogFilter::default()).await, |_| same(""))?;
                 told(w.gateway.follow_policies().await, |_| same(""))?;
+                told(w.gateway.models().await, |_| same(""))?;
+                told(w.gateway.model("yuxi-2026").await, |_| same(""))?;
                 w.gateway.export_store(&mut Vec::new()).await.unwrap();
                 told(w.gateway.published_model().await, |_| same("read"))
             })
@@ -306,6 +343,11 @@ const ELSEWHERE: [&str; 4] = ["open", "close", "keep_wrapped", "open_restored"];
 
 async fn prepared(case: &Case) -> (World, Setting) {
     let (mut world, setting) = setting().await;
+    match case.name {
+        "approve a model" => drop(world.gateway.draft_model(None, "n.toml", &stricter()).await.unwrap()),
+        "publish a model" => approved(&world).await,
+        _ => {}
+    }
     if case.name == "the first start" {
         world.put_store(Arc::new(MemoryStore::new()));
         world.outside = Kept::default();

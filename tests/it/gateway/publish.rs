@@ -3,8 +3,10 @@
 
 use jadegate::gateway::{ConsentRequest, LoadError, Refusal, StartError};
 use jadegate::policies::{PolicySet, shipped};
+use jadegate::store::{Batch, Write};
+use jadegate::tables;
 
-use crate::support::world::{World, change, keyring, policies_with, refusal};
+use crate::support::world::{World, change, keyring, officer, policies_with, refusal};
 
 const SCENARIOS: &str = "scenarios.toml";
 const BIKE: &str = "bike-deposit";
@@ -142,6 +144,7 @@ async fn the_cuts_change_at_most_once_a_year_and_from_the_next_day() {
     world.gateway.load_policies(plain()).await.unwrap();
 }
 
+/// INVARIANT (same in, same score): a published model never changes, and a gateway whose store lacks it answers nothing.
 #[tokio::test]
 async fn the_published_model_must_be_there_to_the_byte() {
     let mut world = World::new().await;
@@ -151,22 +154,80 @@ async fn the_published_model_must_be_there_to_the_byte() {
     assert_eq!(published.digest, plain().model().digest);
     let changed = policies_with("models/yuxi-2026.toml", &[("points = 20", "points = 21")]);
     let refused = world.gateway.load_policies(changed.clone()).await;
-    assert!(matches!(refused, Err(LoadError::ModelMissing { .. })));
+    let said = refused.as_ref().unwrap_err().to_string();
+    assert!(
+        matches!(refused, Err(LoadError::ModelChanged { .. })) && said.starts_with("models/yuxi-2026.toml: "),
+        "{said}"
+    );
     let mut files = shipped();
     let model = files.remove("models/yuxi-2026.toml").unwrap();
-    let renamed = String::from_utf8(model.clone()).unwrap().replace(r#"id = "yuxi-2026""#, r#"id = "yuxi-2027""#);
+    let renamed = String::from_utf8(model).unwrap().replace(r#"id = "yuxi-2026""#, r#"id = "yuxi-2027""#);
     files.insert("models/yuxi-2027.toml".into(), renamed.into_bytes());
     change(&mut files, "city.toml", &[(r#"model = "yuxi-2026""#, r#"model = "yuxi-2027""#)]);
-    let missing = PolicySet::parse(files.clone()).unwrap();
-    assert!(matches!(world.gateway.load_policies(missing).await, Err(LoadError::ModelMissing { .. })));
-    files.insert("models/yuxi-2026.toml".into(), model);
-    let other = PolicySet::parse(files).unwrap();
-    let refused = world.gateway.load_policies(other).await;
+    let refused = world.gateway.load_policies(PolicySet::parse(files).unwrap()).await;
     assert!(matches!(refused, Err(LoadError::ModelNotPublished { .. })));
     assert_eq!(world.log_size(), size, "a set that is not loaded changes nothing");
     let reopened = world.reopen_with(changed, keyring()).await;
-    assert!(matches!(reopened, Err(StartError::Policies(LoadError::ModelMissing { .. }))));
+    assert!(matches!(reopened, Err(StartError::Policies(LoadError::ModelChanged { .. }))));
     world.reopen().await.unwrap();
+    // Whoever holds the store takes the list away: that makes no new deployment.
+    let copy = world.copy().await;
+    let lists = world.cells(tables::MODEL).await.into_iter().filter(|(place, _)| !place.key.starts_with(b"text "));
+    let writes = lists.map(|(place, _)| Write::Delete(place)).collect();
+    world.store.inner().commit(Batch { checks: Vec::new(), writes }).await.unwrap();
+    let said = world.reopen().await.unwrap_err().to_string();
+    assert!(said.contains("the list of models is gone"), "{said}");
+    world.put_store(copy);
+    world.reopen().await.unwrap();
+    // Or the model's text: nothing is answered by another one.
+    let texts = world.cells(tables::MODEL).await.into_iter().filter(|(place, _)| place.key.starts_with(b"text "));
+    let writes = texts.map(|(place, _)| Write::Delete(place)).collect();
+    world.store.inner().commit(Batch { checks: Vec::new(), writes }).await.unwrap();
+    let reopened = world.reopen().await;
+    let said = reopened.as_ref().unwrap_err().to_string();
+    assert!(said.contains("the text of the model yuxi-2026 is not in the store to the byte"), "{said}");
+}
+
+/// The model of each day on which a set will hold fits it: no set takes away what one of them needs.
+#[tokio::test]
+async fn a_set_that_the_model_in_force_does_not_fit_is_not_loaded() {
+    let world = World::new().await;
+    // A catalogue without an indicator, and a model that does without it.
+    let mut files = shipped();
+    let without = |text: &[u8]| {
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        let part =
+            text.split("[[indicator]]").find(|part| part.contains("code = \"good-samaritan\"")).unwrap().to_owned();
+        text.replace(&format!("[[indicator]]{part}"), "")
+    };
+    let catalogue = without(&files["catalogue.toml"]);
+    let other =
+        without(&files.remove("models/yuxi-2026.toml").unwrap()).replace("id = \"yuxi-2026\"", "id = \"other\"");
+    files.insert("catalogue.toml".into(), catalogue.into_bytes());
+    files.insert("models/other.toml".into(), other.clone().into_bytes());
+    change(&mut files, "city.toml", &[("model = \"yuxi-2026\"", "model = \"other\"")]);
+    let set = PolicySet::parse(files).unwrap();
+    assert!(matches!(world.gateway.load_policies(set.clone()).await, Err(LoadError::ModelNotPublished { .. })));
+    world.gateway.draft_model(None, "other.toml", other.as_bytes()).await.unwrap();
+    for staff in [officer(1), officer(2)] {
+        world.gateway.approve_model(&staff, "other").await.unwrap();
+    }
+    world.advance(30 * 86_400);
+    world.gateway.publish_draft(None, "other", "2026-12-27".parse().unwrap()).await.unwrap();
+    let size = world.log_size();
+    for _ in 0..2 {
+        let refused = world.gateway.load_policies(set.clone()).await.unwrap_err();
+        let said = refused.to_string();
+        assert!(matches!(refused, LoadError::ModelDoesNotFit { .. }), "{said}");
+        assert!(
+            said.contains("models/yuxi-2026.toml:") && said.contains("\"good-samaritan\" is not in the catalogue"),
+            "{said}"
+        );
+        // The day before its day the older model still holds.
+        world.next_day();
+    }
+    assert_eq!(world.log_size(), size);
+    world.gateway.load_policies(set).await.unwrap();
 }
 
 /// A draft beside the model in force is no matter.

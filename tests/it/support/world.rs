@@ -213,7 +213,7 @@ pub struct Said {
 }
 
 impl Said {
-    fn read(body: Vec<u8>) -> Self {
+    pub fn read(body: Vec<u8>) -> Self {
         assert_eq!(body.len(), 4096);
         let json: Value = serde_json::from_slice(&body).unwrap();
         let text = |name: &str| json[name].as_str().map(str::to_owned);

@@ -1,0 +1,519 @@
+//! The life of a model: a draft for comment, two approvals, a day of effect, and then history.
+//!
+//! INVARIANT (same in, same score): a model's text is kept in the store from its draft on, to the byte, and its id never
+//! stands for other bytes again. Which model holds on which day is one cell, the list; a day has one model, decided at
+//! least an hour before the day begins, so that every gateway has read it by then and no day sees two.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date};
+use serde::{Deserialize, Serialize};
+
+use super::publish::LoadError;
+use super::sessions::Staff;
+use super::{Gateway, GatewayError, Refusal, TRIES_MAX, at, next_version, unchanged};
+use crate::access::{Action, Condition, Role};
+use crate::access_log::entry::{Body, LogAction, Subject};
+use crate::clock::start_of;
+use crate::code::{ModelId, RuleId};
+use crate::keys::hex;
+use crate::ledger::Change;
+use crate::policies::{Candidate, PolicySet};
+use crate::store::{Cell, Place, Store, Write};
+use crate::tables;
+use crate::trial::Impact;
+use crate::vault::Vault;
+
+/// The most bytes of a model's file.
+pub const MODEL_BYTES_MAX: usize = 256 * 1024;
+/// How many models a deployment has over its life.
+pub const MODELS_MAX: usize = 300;
+/// How many different officers or operators approve a model.
+pub const APPROVALS: usize = 2;
+/// How long before a day begins its model is decided: no clock of a gateway is off by so much.
+const LEAD: SignedDuration = SignedDuration::from_hours(1);
+/// How far ahead a day of effect may lie.
+const AHEAD_DAYS: i32 = 3_660;
+/// How much of a model's text one cell takes.
+const CHUNK_BYTES: usize = 48 * 1024;
+
+/// Where a model is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelState {
+    /// Open for comment.
+    Comment,
+    /// The period for comment is over, and it is not published.
+    Draft,
+    /// Published, for a day to come.
+    Scheduled,
+    /// In force.
+    InForce,
+    /// It was in force.
+    Past,
+}
+
+impl ModelState {
+    /// Its word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Comment => "comment",
+            Self::Draft => "draft",
+            Self::Scheduled => "scheduled",
+            Self::InForce => "in-force",
+            Self::Past => "past",
+        }
+    }
+}
+
+/// One approval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// Who, for officers and operators; the public sees the role alone.
+    pub login: String,
+    /// As what.
+    pub role: Role,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A model with its history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelView {
+    /// Its id.
+    pub id: ModelId,
+    /// SHA-256 of its file, in hexadecimal.
+    pub digest: String,
+    /// Where it is in its life.
+    pub state: ModelState,
+    /// When it was published for comment, or by `init`.
+    pub drafted_at: Timestamp,
+    /// The first day after the period for comment; none for the first model of a deployment.
+    pub comment_until: Option<Date>,
+    /// Who approved it.
+    pub approvals: Vec<Approval>,
+    /// When it was published.
+    pub published_at: Option<Timestamp>,
+    /// The first day on which it holds.
+    pub from: Option<Date>,
+    /// The day from which another one holds in its place.
+    pub until: Option<Date>,
+    /// How grades would move, as of its draft.
+    pub impact: Option<Impact>,
+}
+
+/// A line of the list, in the order of drafts.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) id: String,
+    pub(super) digest: String,
+    pub(super) from: Option<Date>,
+}
+
+/// The list as it was read.
+#[derive(Clone, Default)]
+pub(super) struct List {
+    pub(super) cell: Option<Cell>,
+    pub(super) models: Vec<Listed>,
+}
+
+/// What happened to one model.
+#[derive(Serialize, Deserialize, Clone)]
+struct Stored {
+    drafted_at: Timestamp,
+    comment_until: Option<Date>,
+    approvals: Vec<(String, String, Timestamp)>,
+    published_at: Option<Timestamp>,
+    impact: Option<Impact>,
+}
+
+pub(super) fn list_place() -> Place {
+    Place::new(tables::MODEL, b"list".as_slice())
+}
+
+fn model_place(digest: &str) -> Place {
+    Place::new(tables::MODEL, tables::key(&[b"of ", digest.as_bytes()]))
+}
+
+fn text_place(digest: &str, chunk: u16) -> Place {
+    Place::new(tables::MODEL, tables::key(&[b"text ", digest.as_bytes(), b" ", &chunk.to_be_bytes()]))
+}
+
+/// Reads what the store has of models.
+#[derive(Clone, Copy)]
+pub(super) struct Registry<'a> {
+    pub(super) store: &'a dyn Store,
+    pub(super) vault: &'a Vault,
+}
+
+impl Registry<'_> {
+    pub(super) async fn list(&self) -> Result<List, GatewayError> {
+        let place = list_place();
+        let Some(cell) = self.store.get(&place).await? else { return Ok(List::default()) };
+        let models = self.read(&place, &cell)?;
+        Ok(List { cell: Some(cell), models })
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(&self, place: &Place, cell: &Cell) -> Result<T, GatewayError> {
+        let content = self.vault.open_indexed(at(place, cell.version), &cell.value)?;
+        serde_json::from_slice(&content).map_err(|_| GatewayError::Fault("a cell of the models does not read".into()))
+    }
+
+    async fn stored(&self, listed: &Listed) -> Result<(Stored, Place, Cell), GatewayError> {
+        let place = model_place(&listed.digest);
+        let cell = self.store.get(&place).await?;
+        let cell = cell.ok_or_else(|| GatewayError::Fault(format!("the cell of the model {} is gone", listed.id)))?;
+        Ok((self.read(&place, &cell)?, place, cell))
+    }
+
+    /// A model's text; a fault where it is not there to the byte.
+    pub(super) async fn text(&self, listed: &Listed) -> Result<Arc<str>, GatewayError> {
+        let mut content = Vec::new();
+        for chunk in 0.. {
+            let place = text_place(&listed.digest, chunk);
+            let Some(cell) = self.store.get(&place).await? else { break };
+            content.extend(self.vault.open_indexed(at(&place, cell.version), &cell.value)?.iter());
+        }
+        let found = hex(&<[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(&content)));
+        let text = String::from_utf8(content).ok().filter(|_| found == listed.digest);
+        let gone =
+            || GatewayError::Fault(format!("the text of the model {} is not in the store to the byte", listed.id));
+        text.map(Into::into).ok_or_else(gone)
+    }
+
+    /// The models that hold on a day and later, with their texts, by day.
+    pub(super) async fn schedule(&self, list: &List, day: Date) -> Result<Vec<(Date, Listed, Arc<str>)>, GatewayError> {
+        let mut schedule = Vec::new();
+        for (from, listed) in list.on_and_after(day) {
+            schedule.push((from, listed.clone(), self.text(listed).await?));
+        }
+        Ok(schedule)
+    }
+}
+
+impl List {
+    /// Those with a day of effect, by day.
+    fn dated(&self) -> Vec<(Date, &Listed)> {
+        let mut dated: Vec<_> = self.models.iter().filter_map(|listed| Some((listed.from?, listed))).collect();
+        dated.sort_by_key(|(from, _)| *from);
+        dated
+    }
+
+    /// The one in force on a day, and those that come later.
+    fn on_and_after(&self, day: Date) -> Vec<(Date, &Listed)> {
+        let mut dated = self.dated();
+        let begun = dated.iter().rposition(|(from, _)| *from <= day).unwrap_or_default();
+        dated.drain(..begun);
+        dated
+    }
+
+    /// The one in force on a day.
+    pub(super) fn on(&self, day: Date) -> Option<(Date, &Listed)> {
+        self.on_and_after(day).first().copied()
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<&Listed> {
+        self.models.iter().find(|listed| listed.id == id)
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.cell.as_ref().map_or(0, |cell| cell.version)
+    }
+}
+
+impl Gateway {
+    pub(super) fn registry(&self) -> Registry<'_> {
+        Registry { store: &*self.store, vault: &self.vault }
+    }
+
+    /// All models with their history, the newest draft first.
+    pub async fn models(&self) -> Result<Vec<ModelView>, GatewayError> {
+        let (_, day) = self.now()?;
+        let list = self.registry().list().await?;
+        let mut views = Vec::with_capacity(list.models.len());
+        for listed in list.models.iter().rev() {
+            views.push(self.view(&list, listed, day).await?);
+        }
+        Ok(views)
+    }
+
+    /// One of them, with its file to the byte.
+    pub async fn model(&self, id: &str) -> Result<(ModelView, Arc<str>), GatewayError> {
+        let (_, day) = self.now()?;
+        let list = self.registry().list().await?;
+        let listed = list.get(id).ok_or(Refusal::NotFound)?;
+        Ok((self.view(&list, listed, day).await?, self.registry().text(listed).await?))
+    }
+
+    async fn view(&self, list: &List, listed: &Listed, day: Date) -> Result<ModelView, GatewayError> {
+        let (stored, ..) = self.registry().stored(listed).await?;
+        let bad = || GatewayError::Fault("a cell of the models does not read".into());
+        let until = listed.from.and_then(|from| list.dated().iter().map(|(from, _)| *from).find(|next| *next > from));
+        let state = match (listed.from, until, stored.comment_until) {
+            (Some(from), ..) if from > day => ModelState::Scheduled,
+            (Some(_), Some(until), _) if until <= day => ModelState::Past,
+            (Some(_), ..) => ModelState::InForce,
+            (None, _, Some(until)) if day < until => ModelState::Comment,
+            (None, ..) => ModelState::Draft,
+        };
+        let approval = |(login, role, at): &(String, String, Timestamp)| {
+            let role = Role::ALL.iter().find(|(word, _)| word == role).map(|(_, role)| *role)?;
+            Some(Approval { login: login.clone(), role, at: *at })
+        };
+        Ok(ModelView {
+            id: ModelId::parse(&listed.id).map_err(|_| bad())?,
+            digest: listed.digest.clone(),
+            state,
+            drafted_at: stored.drafted_at,
+            comment_until: stored.comment_until,
+            approvals: stored.approvals.iter().filter_map(approval).collect(),
+            published_at: stored.published_at,
+            from: listed.from,
+            until,
+            impact: stored.impact,
+        })
+    }
+
+    /// Publishes a draft for comment, with how grades would move. The same file again changes nothing.
+    ///
+    /// `by` is none at the command line, where whoever holds the machine stands for the operator.
+    pub async fn draft_model(&self, by: Option<&Staff>, file: &str, bytes: &[u8]) -> Result<ModelView, GatewayError> {
+        for _ in 0..TRIES_MAX {
+            let (now, day, policies) = self.moment().await?;
+            let rule = self.staff_rule(by, Action::DraftModel, &[])?;
+            let newest = self.newest_policies();
+            let candidate = self.fitting(&newest, file, bytes, now)?;
+            let (id, digest) = (candidate.model.id.clone(), hex(&candidate.model.digest));
+            let list = self.registry().list().await?;
+            let own = newest.models.get(&id).filter(|own| own.digest != candidate.model.digest);
+            match list.get(id.as_str()) {
+                Some(listed) if listed.digest == digest => return self.view(&list, listed, day).await,
+                None if own.is_none() => {}
+                _ => return Err(Refusal::ModelChanged(id).into()),
+            }
+            if list.models.len() >= MODELS_MAX {
+                let expected = format!("a deployment keeps {MODELS_MAX} models");
+                return Err(Refusal::OutOfRange { field: "model", expected }.into());
+            }
+            let impact = self.count_moves(&policies, &candidate, day).await?;
+            let days = i32::from(newest.city.model_comment_days.max(policies.city.model_comment_days));
+            let comment_until = Some(day.checked_add(days.days()).unwrap_or(Date::MAX));
+            let stored = Stored {
+                drafted_at: now,
+                comment_until,
+                approvals: Vec::new(),
+                published_at: None,
+                impact: Some(impact),
+            };
+            let change = self.new_model(&list, &candidate, None, &stored, LogAction::DraftModel, rule)?;
+            if self.record(change, None).await?.is_some() {
+                return Ok(self.model(id.as_str()).await?.0);
+            }
+        }
+        Err(Refusal::Busy.into())
+    }
+
+    /// The change that adds a model to the list.
+    fn new_model(
+        &self,
+        list: &List,
+        candidate: &Candidate,
+        from: Option<Date>,
+        stored: &Stored,
+        action: LogAction,
+        rule: Option<RuleId>,
+    ) -> Result<Change, GatewayError> {
+        let digest = hex(&candidate.model.digest);
+        let mut change = self.model_change(action, rule, candidate.model.digest)?;
+        let mut models = list.models.clone();
+        models.push(Listed { id: candidate.model.id.to_string(), digest: digest.clone(), from });
+        self.put(&mut change, list_place(), list.cell.as_ref(), &models)?;
+        self.put(&mut change, model_place(&digest), None, stored)?;
+        for (chunk, bytes) in (0..).zip(candidate.text.as_bytes().chunks(CHUNK_BYTES)) {
+            let place = text_place(&digest, chunk);
+            let value = self.vault.seal_indexed(at(&place, 1), bytes, 64)?;
+            change.writes.push(Write::Put(place, Cell { version: 1, value }));
+        }
+        Ok(change)
+    }
+
+    fn put<T: Serialize>(
+        &self,
+        change: &mut Change,
+        place: Place,
+        read: Option<&Cell>,
+        content: &T,
+    ) -> Result<(), GatewayError> {
+        let version = next_version(read);
+        let content = serde_json::to_vec(content).map_err(|e| GatewayError::Fault(e.to_string()))?;
+        let value = self.vault.seal_indexed(at(&place, version), &content, 1024)?;
+        change.checks.push(unchanged(&place, read));
+        change.writes.push(Write::Put(place, Cell { version, value }));
+        Ok(())
+    }
+
+    fn model_change(&self, action: LogAction, rule: Option<RuleId>, digest: [u8; 32]) -> Result<Change, GatewayError> {
+        let (at, _) = self.now()?;
+        let body = Body { at, party: None, scenario: None, action, rule, subject: Subject::Digest(digest) };
+        Ok(Change::entry(self.random()?, body))
+    }
+
+    /// The rule that lets somebody do this; none is needed at the command line.
+    fn staff_rule(
+        &self,
+        by: Option<&Staff>,
+        action: Action,
+        holds: &[Condition],
+    ) -> Result<Option<RuleId>, GatewayError> {
+        let Some(by) = by else { return Ok(None) };
+        let (_, day) = self.now()?;
+        Ok(Some(Self::permit(&self.policies_on(day), &[by.role], action, holds)?))
+    }
+
+    /// A model that could be in force with this set.
+    pub(super) fn fitting(
+        &self,
+        set: &PolicySet,
+        file: &str,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Result<Candidate, GatewayError> {
+        if bytes.len() > MODEL_BYTES_MAX {
+            let expected = format!("a model's file has at most {MODEL_BYTES_MAX} bytes");
+            return Err(Refusal::OutOfRange { field: "model", expected }.into());
+        }
+        let candidate = set.candidate(file, bytes).map_err(|mistakes| Refusal::ModelMistakes(mistakes.to_string()))?;
+        match self.check_answers(set, [&candidate.model].into_iter(), now) {
+            Ok(()) => Ok(candidate),
+            Err(LoadError::Gateway(error)) => Err(error),
+            Err(error) => Err(Refusal::ModelMistakes(error.to_string()).into()),
+        }
+    }
+
+    /// Approves a draft. Twice by the same person is one approval.
+    pub async fn approve_model(&self, by: &Staff, id: &str) -> Result<(), GatewayError> {
+        for _ in 0..TRIES_MAX {
+            self.follow_policies().await?;
+            let rule = self.staff_rule(Some(by), Action::ApproveModel, &[])?;
+            let list = self.registry().list().await?;
+            let listed = list.get(id).ok_or(Refusal::NotFound)?;
+            let (mut stored, place, cell) = self.registry().stored(listed).await?;
+            if listed.from.is_some() || stored.approvals.iter().any(|(login, ..)| *login == by.login) {
+                return Ok(());
+            }
+            let (now, _) = self.now()?;
+            stored.approvals.push((by.login.clone(), by.role.as_str().to_owned(), now));
+            let digest = digest_of(&listed.digest)?;
+            let mut change = self.model_change(LogAction::ApproveModel, rule, digest)?;
+            // Published in the meantime, it can no longer be approved.
+            change.checks.push(unchanged(&list_place(), list.cell.as_ref()));
+            self.put(&mut change, place, Some(&cell), &stored)?;
+            if self.record(change, None).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(Refusal::Busy.into())
+    }
+
+    /// Publishes a draft, to hold from a day on. The same again changes nothing.
+    pub async fn publish_draft(&self, by: Option<&Staff>, id: &str, from: Date) -> Result<ModelView, GatewayError> {
+        self.follow_policies().await?;
+        let _turn = self.loading.lock().await;
+        for _ in 0..TRIES_MAX {
+            let (now, day) = self.now()?;
+            let list = self.registry().list().await?;
+            let listed = list.get(id).ok_or(Refusal::NotFound)?;
+            match listed.from {
+                Some(said) if said == from => return self.view(&list, listed, day).await,
+                Some(said) => return Err(Refusal::ModelPublished(said).into()),
+                None => {}
+            }
+            let (mut stored, place, cell) = self.registry().stored(listed).await?;
+            let rule = self.may_publish(by, &stored, day)?;
+            day_is_free(&list, from, now, day)?;
+            let newest = self.newest_policies();
+            let text = self.registry().text(listed).await?;
+            // The policies may have changed since it was drafted.
+            self.fitting(&newest, &format!("{id}.toml"), text.as_bytes(), now)?;
+            stored.published_at = Some(now);
+            let mut change = self.model_change(LogAction::Model, rule, digest_of(&listed.digest)?)?;
+            let mut models = list.models.clone();
+            models.iter_mut().filter(|listed| listed.id == id).for_each(|listed| listed.from = Some(from));
+            self.put(&mut change, list_place(), list.cell.as_ref(), &models)?;
+            self.put(&mut change, place, Some(&cell), &stored)?;
+            // A set that is loaded meanwhile was not held against this model.
+            change.checks.push(self.policies_unchanged().await?);
+            if self.record(change, None).await?.is_none() {
+                self.take_over().await?;
+                continue;
+            }
+            self.take_over().await?;
+            let list = self.registry().list().await?;
+            let listed = list.get(id).ok_or(Refusal::NotFound)?;
+            return self.view(&list, listed, day).await;
+        }
+        Err(Refusal::Busy.into())
+    }
+
+    /// That the period for comment is over and two have approved; by which rule.
+    fn may_publish(&self, by: Option<&Staff>, stored: &Stored, day: Date) -> Result<Option<RuleId>, GatewayError> {
+        let over = stored.comment_until.is_none_or(|until| day >= until);
+        let approved = stored.approvals.len() >= APPROVALS;
+        let holds: Vec<Condition> = [(over, Condition::CommentPeriodOver), (approved, Condition::TwoApprovals)]
+            .into_iter()
+            .filter_map(|(holds, condition)| holds.then_some(condition))
+            .collect();
+        // Whoever may not publish at all learns nothing more.
+        self.staff_rule(by, Action::PublishModel, &[Condition::CommentPeriodOver, Condition::TwoApprovals])?;
+        match stored.comment_until {
+            Some(until) if !over => return Err(Refusal::ModelInComment(until).into()),
+            _ if !approved => return Err(Refusal::ModelNotApproved(APPROVALS - stored.approvals.len()).into()),
+            _ => {}
+        }
+        self.staff_rule(by, Action::PublishModel, &holds)
+    }
+
+    /// Publishes the first model of a deployment, from today on.
+    pub(super) async fn publish_first(&self, set: &PolicySet, day: Date) -> Result<(), GatewayError> {
+        let (now, _) = self.now()?;
+        let stored = Stored {
+            drafted_at: now,
+            comment_until: None,
+            approvals: Vec::new(),
+            published_at: Some(now),
+            impact: None,
+        };
+        let list = List::default();
+        let change = self.new_model(&list, &set.own_candidate(), Some(day), &stored, LogAction::Model, None)?;
+        // Another gateway may have published it in the meantime, which is as good.
+        self.record(change, None).await.map(drop)
+    }
+}
+
+/// That no other model begins on this day, and that the day is neither too near nor too far.
+fn day_is_free(list: &List, from: Date, now: Timestamp, day: Date) -> Result<(), Refusal> {
+    let wrong = |expected: String| Refusal::OutOfRange { field: "from", expected };
+    if from <= day || start_of(from).duration_since(now) < LEAD {
+        return Err(wrong("a day that begins an hour from now or later: every gateway must know it by then".into()));
+    }
+    if day.checked_add(AHEAD_DAYS.days()).is_ok_and(|last| from > last) {
+        return Err(wrong(format!("a day within {AHEAD_DAYS} days")));
+    }
+    match list.dated().iter().find(|(taken, _)| *taken == from) {
+        Some((_, other)) => Err(wrong(format!("another day: the model {} begins on {from}", other.id))),
+        None => Ok(()),
+    }
+}
+
+/// The bytes of a digest.
+pub(super) fn digest_of(text: &str) -> Result<[u8; 32], GatewayError> {
+    let bad = || GatewayError::Fault("a model's digest does not read".into());
+    let mut digest = [0; 32];
+    if text.len() != 64 {
+        return Err(bad());
+    }
+    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let pair = std::str::from_utf8(pair).map_err(|_| bad())?;
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
+    }
+    Ok(digest)
+}
