@@ -5,6 +5,7 @@
 //! method takes a caller whose identity the edge has established.
 
 mod ask;
+mod batches;
 mod consents;
 mod dossier;
 mod enrol;
@@ -17,10 +18,12 @@ mod report;
 mod restored;
 mod review;
 mod rotate;
+mod sent;
 mod sessions;
 mod upload;
 
 pub use ask::{ANSWER_BYTES, Answer, AskRequest};
+pub use batches::{BatchId, BatchView};
 pub use consents::{ConsentRequest, ConsentView, NewCode, NewConsent};
 pub use inspect::{AccessView, ExportView, LookView, ScoreView};
 pub use publish::{LoadError, Loaded, ModelInForce};
@@ -28,6 +31,7 @@ pub use refusal::{GatewayError, Refusal};
 pub use restored::Ended;
 pub use review::{CaseRequest, LogFilter, LogLine, Summary, SummaryRow};
 pub use rotate::TakeKeysError;
+pub use sent::{REASON_CHARS_MAX, SentSummary, SentView};
 pub use sessions::{SESSION_SECONDS, Staff, Who};
 pub use upload::{Intake, RejectedLine};
 

@@ -27,6 +27,7 @@ pub mod problem;
 mod public;
 pub mod query;
 pub mod routes;
+mod sent;
 pub mod session;
 pub mod signature;
 pub mod tls;

@@ -394,6 +394,7 @@ impl<'a> Draft<'a> {
             },
             repair: self.repair,
             withdrawn: self.withdrawn,
+            withdrawn_because: None,
             frozen: self.frozen,
         })
     }

@@ -49,10 +49,15 @@ pub const IMPORT: Table = Table::new("import");
 /// From when consents count, since the store was restored.
 pub const RESTORED: Table = Table::new("restored");
 
+/// Receipts of batches with the places of their entries, by the batch's id.
+pub const BATCH: Table = Table::new("batch");
+/// Which records a provider sent: days by month, ids by day and time, and counts.
+pub const SENT: Table = Table::new("sent");
+
 /// All of them.
-pub const ALL: [Table; 21] = [
+pub const ALL: [Table; 23] = [
     PERSON, DOSSIER, ORIGIN, STANDING, TODAY, CONSENT, MINE, CODE, REPLY, NONCE, LEAF, TILE, CHECKPOINT, HOUR, ACCESS,
-    SESSION, CASE, POLICY, MODEL, IMPORT, RESTORED,
+    SESSION, CASE, POLICY, MODEL, IMPORT, RESTORED, BATCH, SENT,
 ];
 
 /// A key made of parts of fixed length.

@@ -24,6 +24,10 @@ pub enum LogAction {
     Report,
     /// The registrar sent lines of the register.
     Register,
+    /// A provider withdrew a record of its own.
+    Withdraw,
+    /// A provider or the registrar looked at what it had sent: its list of records, or a receipt.
+    ReadSent,
     /// A person gave a consent, or declined in the form of one.
     Consent,
     /// A person took a consent back.
@@ -46,11 +50,13 @@ pub enum LogAction {
     Rotate,
 }
 
-const ACTIONS: [(LogAction, &str); 14] = [
+const ACTIONS: [(LogAction, &str); 16] = [
     (LogAction::Ask, "ask"),
     (LogAction::Refuse, "refuse"),
     (LogAction::Report, "report"),
     (LogAction::Register, "register"),
+    (LogAction::Withdraw, "withdraw"),
+    (LogAction::ReadSent, "read-sent"),
     (LogAction::Consent, "consent"),
     (LogAction::Revoke, "revoke"),
     (LogAction::MakeCode, "make-code"),

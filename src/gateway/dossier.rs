@@ -297,6 +297,8 @@ struct Stored {
     e: Option<(Date, Option<Date>)>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     w: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    b: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     f: bool,
 }
@@ -321,6 +323,7 @@ impl Stored {
                 Repair::Shorten { on, until } => (on, Some(until)),
             }),
             w: held.withdrawn,
+            b: held.withdrawn_because.clone(),
             f: held.frozen,
         }
     }
@@ -342,7 +345,7 @@ impl Stored {
             None => Repair::Exclude { on },
             Some(until) => Repair::Shorten { on, until },
         });
-        Some(Held { record, repair, withdrawn: self.w, frozen: self.f })
+        Some(Held { record, repair, withdrawn: self.w, withdrawn_because: self.b, frozen: self.f })
     }
 
     /// What the record adds to its chunk, with its comma.

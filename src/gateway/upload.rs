@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 
 use jiff::{Timestamp, civil::Date};
 
+use super::batches::BatchId;
 use super::dossier::Dossier;
 use super::publish::Loaded;
 use super::{Caller, Gateway, GatewayError};
 use crate::access::{Action, Condition};
 use crate::access_log::entry::{Body, LogAction, Subject};
+use crate::attestation::batch::{self, Feed};
 use crate::authority::Report;
 use crate::code::RuleId;
 use crate::intake::LineError;
@@ -33,6 +35,8 @@ pub struct Intake {
     pub replaced: u64,
     /// Refused ones, by line.
     pub rejected: Vec<RejectedLine>,
+    /// The batches that it was taken in; each has a receipt.
+    pub batches: Vec<BatchId>,
 }
 
 /// A refused line.
@@ -67,21 +71,8 @@ impl Intake {
         self.unchanged += batch.unchanged;
         self.replaced += batch.replaced;
         self.rejected.extend(batch.rejected);
+        self.batches.extend(batch.batches);
     }
-}
-
-/// The lines of an NDJSON body with their numbers; blank ones are passed over, a byte order mark too.
-fn lines(body: &[u8]) -> Vec<(u64, &[u8])> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let lines = body.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    (1..).zip(lines).filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace)).collect()
-}
-
-/// What an upload's lines are.
-#[derive(Debug, Clone, Copy)]
-enum Feed {
-    Records,
-    Register,
 }
 
 /// One batch's surroundings.
@@ -91,6 +82,9 @@ pub(super) struct Batch<'a> {
     pub(super) policies: &'a Loaded,
     pub(super) now: Timestamp,
     pub(super) day: Date,
+    pub(super) feed: Feed,
+    /// Of its lines as they were sent.
+    pub(super) digest: [u8; 32],
 }
 
 /// The dossiers that a batch has read and changed so far.
@@ -136,12 +130,13 @@ impl Gateway {
             Ok(rule) => rule,
             Err(refusal) => return Err(self.refuse(caller, refusal).await),
         };
-        let lines = lines(body);
+        let lines = batch::lines(body);
         let mut intake = Intake::default();
         let mut caller = caller.clone();
         for lines in lines.chunks(BATCH_LINES_MAX) {
             let (now, day, policies) = self.moment().await?;
-            let batch = Batch { caller: &caller, rule: &rule, policies: &policies, now, day };
+            let digest = batch::digest(lines);
+            let batch = Batch { caller: &caller, rule: &rule, policies: &policies, now, day, feed, digest };
             intake.add(match feed {
                 Feed::Records => self.report_batch(&batch, lines).await?,
                 Feed::Register => self.enrol_batch(&batch, lines).await?,
@@ -189,16 +184,5 @@ impl Gateway {
             self.add_dossier(&mut change, dossier, batch.policies, batch.day)?;
         }
         Ok((change, nonce))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::lines;
-
-    #[test]
-    fn lines_count_from_one_and_blank_ones_are_passed_over() {
-        let found = lines(b"\xef\xbb\xbf{\"a\":1}\r\n\n  \n{\"b\":2}\n");
-        assert_eq!(found, [(1, b"{\"a\":1}".as_slice()), (4, b"{\"b\":2}".as_slice())]);
     }
 }

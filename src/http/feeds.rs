@@ -74,5 +74,6 @@ fn counts(intake: &Intake) -> Value {
         "unchanged": intake.unchanged,
         "replaced": intake.replaced,
         "rejected": rejected,
+        "batches": intake.batches.iter().map(|id| id.to_text()).collect::<Vec<_>>(),
     })
 }

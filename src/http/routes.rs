@@ -8,13 +8,16 @@ use axum::routing::{delete, get, post};
 
 use super::app::App;
 use super::extract::PEOPLE_BODY_BYTES_MAX;
-use super::{answers, feeds, officers, people, public};
+use super::{answers, feeds, officers, people, public, sent};
 
 /// What relying parties, providers and the registrar call, over TLS.
 pub fn api(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/answers", post(answers::answers))
-        .route("/v1/records", post(feeds::records))
+        .route("/v1/records", get(sent::records).post(feeds::records))
+        .route("/v1/records/summary", get(sent::summary))
+        .route("/v1/records/{id}/withdrawal", post(sent::withdraw))
+        .route("/v1/batches/{id}", get(sent::batch))
         .route("/v1/register", post(feeds::register))
         .route("/docs/errors", get(public::errors))
         // Each of these has its own limit, from the policies.

@@ -30,11 +30,13 @@ const CHART_DAYS_MAX: i32 = 60;
 const COUNTS_MAX: usize = 500;
 
 /// What the filters offer.
-const ACTIONS: [LogAction; 14] = [
+const ACTIONS: [LogAction; 16] = [
     LogAction::Ask,
     LogAction::Refuse,
     LogAction::Report,
     LogAction::Register,
+    LogAction::Withdraw,
+    LogAction::ReadSent,
     LogAction::Consent,
     LogAction::Revoke,
     LogAction::MakeCode,

@@ -224,6 +224,8 @@ impl Lang {
             "refuse" => self.pick("拒绝", "Refuse"),
             "report" => self.pick("报送", "Report"),
             "register" => self.pick("登记", "Register"),
+            "withdraw" => self.pick("撤回记录", "Withdraw a record"),
+            "read-sent" => self.pick("查阅报送", "Read what was sent"),
             "consent" => self.pick("给出同意", "Consent"),
             "revoke" => self.pick("收回同意", "Revoke"),
             "make-code" => self.pick("生成一次性码", "Make a code"),

@@ -4,6 +4,7 @@ mod ask;
 mod attacker;
 mod audit;
 mod backup;
+mod batches;
 mod cells;
 mod codes;
 mod consents;

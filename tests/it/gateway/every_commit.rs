@@ -37,6 +37,7 @@ struct Setting {
     case: String,
     confirmed: String,
     session: String,
+    batch: String,
 }
 
 async fn setting() -> (World, Setting) {
@@ -48,7 +49,9 @@ async fn setting() -> (World, Setting) {
     let (case, confirmed) = (open().await, open().await);
     world.gateway.confirm_case(&officer(2), &confirmed).await.unwrap();
     let session = world.gateway.demo_login(&number(1)).await.unwrap();
-    (world, Setting { login, consent, code, case, confirmed, session })
+    let record = record_line("yx-civil-affairs", "volunteer-hours", "to-withdraw", 1, Some(1));
+    let batch = world.report("yx-civil-affairs", &[record]).await.batches[0].to_text();
+    (world, Setting { login, consent, code, case, confirmed, session, batch })
 }
 
 fn case_request() -> CaseRequest {
@@ -118,7 +121,7 @@ fn another_set() -> PolicySet {
     policies_with("scenarios.toml", &[(r#"parties = ["yx-bike", "yx-ebike"]"#, r#"parties = ["yx-bike"]"#)])
 }
 
-const CASES: [Case; 20] = [
+const CASES: [Case; 23] = [
     Case { name: "ask by token", kind: Kind::Once, call: |w, s| Box::pin(async { asked(w, &s.consent.token).await }) },
     Case { name: "ask by code", kind: Kind::Once, call: |w, s| Box::pin(async { asked(w, &s.code).await }) },
     Case {
@@ -136,6 +139,37 @@ const CASES: [Case; 20] = [
         kind: Kind::Once,
         call: |w, _| {
             Box::pin(async { told(w.gateway.report(&caller("yx-civil-affairs"), &records(1..2)).await, taken) })
+        },
+    },
+    Case {
+        name: "withdraw a record",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async {
+                let signed = w.signed("yx-civil-affairs", &w.fresh("signature"));
+                told(w.gateway.withdraw(&signed, "to-withdraw", "a mistake").await, same)
+            })
+        },
+    },
+    Case {
+        name: "read a receipt",
+        kind: Kind::Once,
+        call: |w, s| {
+            Box::pin(async {
+                let signed = w.signed("yx-civil-affairs", &w.fresh("signature"));
+                told(w.gateway.batch(&signed, &s.batch).await, |view| (view.receipt, "a receipt".into()))
+            })
+        },
+    },
+    Case {
+        name: "list what was sent",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async {
+                let provider = caller("yx-civil-affairs");
+                let list = told(w.gateway.sent(&provider, None, 10).await, |list| same(list.len()))?;
+                told(w.gateway.sent_summary(&provider).await, |summary| same((list, summary)))
+            })
         },
     },
     Case {
@@ -307,6 +341,8 @@ async fn state(world: &World, setting: &Setting) -> BTreeMap<&'static str, Strin
         tables::SESSION,
         tables::ACCESS,
         tables::TODAY,
+        // Each call that takes an upload leaves a receipt, whether it changes anything or not.
+        tables::BATCH,
     ];
     let mut found = BTreeMap::new();
     for table in tables::ALL.into_iter().filter(|table| !apart.contains(table)) {
