@@ -21,6 +21,7 @@ pub mod health;
 pub mod layers;
 pub mod limit;
 pub mod listener;
+mod market;
 mod officers;
 mod people;
 pub mod problem;

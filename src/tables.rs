@@ -54,10 +54,15 @@ pub const BATCH: Table = Table::new("batch");
 /// Which records a provider sent: days by month, ids by day and time, and counts.
 pub const SENT: Table = Table::new("sent");
 
+/// Which standings are due on a day, by the MACs of day and standing.
+pub const DUE: Table = Table::new("due");
+/// How far the sweep came.
+pub const SWEEP: Table = Table::new("sweep");
+
 /// All of them.
-pub const ALL: [Table; 23] = [
+pub const ALL: [Table; 25] = [
     PERSON, DOSSIER, ORIGIN, STANDING, TODAY, CONSENT, MINE, CODE, REPLY, NONCE, LEAF, TILE, CHECKPOINT, HOUR, ACCESS,
-    SESSION, CASE, POLICY, MODEL, IMPORT, RESTORED, BATCH, SENT,
+    SESSION, CASE, POLICY, MODEL, IMPORT, RESTORED, BATCH, SENT, DUE, SWEEP,
 ];
 
 /// A key made of parts of fixed length.

@@ -32,6 +32,10 @@ pub enum LogAction {
     Consent,
     /// A person took a consent back.
     Revoke,
+    /// A person let a provider report market information.
+    MarketConsent,
+    /// A person took that back.
+    MarketWithdrawal,
     /// A person made a one-time code.
     MakeCode,
     /// An officer opened a case.
@@ -48,9 +52,11 @@ pub enum LogAction {
     Restore,
     /// People's keys were wrapped by a new working key.
     Rotate,
+    /// Standings that were due were computed anew.
+    Sweep,
 }
 
-const ACTIONS: [(LogAction, &str); 16] = [
+const ACTIONS: [(LogAction, &str); 19] = [
     (LogAction::Ask, "ask"),
     (LogAction::Refuse, "refuse"),
     (LogAction::Report, "report"),
@@ -59,6 +65,8 @@ const ACTIONS: [(LogAction, &str); 16] = [
     (LogAction::ReadSent, "read-sent"),
     (LogAction::Consent, "consent"),
     (LogAction::Revoke, "revoke"),
+    (LogAction::MarketConsent, "market-consent"),
+    (LogAction::MarketWithdrawal, "market-withdrawal"),
     (LogAction::MakeCode, "make-code"),
     (LogAction::OpenCase, "open-case"),
     (LogAction::ConfirmCase, "confirm-case"),
@@ -67,6 +75,7 @@ const ACTIONS: [(LogAction, &str); 16] = [
     (LogAction::Model, "model"),
     (LogAction::Restore, "restore"),
     (LogAction::Rotate, "rotate"),
+    (LogAction::Sweep, "sweep"),
 ];
 
 impl LogAction {

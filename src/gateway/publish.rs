@@ -204,7 +204,8 @@ impl Gateway {
         let set = self.policies_on(day).set.clone();
         let set = self.newer_than(&set).await?.unwrap_or(set);
         if self.published_model().await?.is_none() {
-            self.publish_model(set.model(), day).await?;
+            let rules = *Loaded::new(set.clone(), set.model().id.clone()).rules();
+            self.publish_model(set.model(), day, &rules).await?;
         }
         self.load_policies(set).await
     }
@@ -469,7 +470,7 @@ impl Gateway {
     }
 
     /// Publishes the first model of a deployment, from today on.
-    async fn publish_model(&self, model: &Model, day: Date) -> Result<(), GatewayError> {
+    async fn publish_model(&self, model: &Model, day: Date, rules: &[u8; 32]) -> Result<(), GatewayError> {
         let (now, _) = self.now()?;
         let stored = StoredModel { id: model.id.as_str().to_owned(), digest: hex(&model.digest), from: day };
         let body = Body {
@@ -486,6 +487,7 @@ impl Gateway {
         let value = self.vault.seal_indexed(at(&place, 1), &content, 256)?;
         change.checks.push(unchanged(&place, None));
         change.writes.push(Write::Put(place, Cell { version: 1, value }));
+        self.add_first_state(&mut change, rules, day)?;
         // Another gateway may have published it in the meantime, which is as good.
         self.record(change, None).await.map(drop)
     }

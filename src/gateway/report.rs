@@ -8,6 +8,7 @@ use super::sent;
 use super::upload::{Batch, Effect, Intake, RejectedLine, Touched};
 use super::{Gateway, GatewayError, Refusal, TRIES_MAX, unchanged};
 use crate::access_log::entry::LogAction;
+use crate::catalogue::Category;
 use crate::code::RecordId;
 use crate::intake::{self, LineCode, LineError, RecordRules, Source};
 use crate::person::PersonId;
@@ -85,7 +86,13 @@ impl Gateway {
         let (person, place, mut held) = (reported.person, &reported.origin, reported.held.clone());
         let (provider, id) = (held.record.provider.clone(), held.record.id.clone());
         let holder = read.origins.get(place).and_then(Origin::holder);
-        self.touch(&mut read.touched, person).await?;
+        let market = policies.catalogue.get(held.record.indicator.as_str());
+        let market = market.is_some_and(|indicator| indicator.category == Category::Market);
+        let dossier = self.touch(&mut read.touched, person).await?;
+        if market && !dossier.said_of_market().permits(&held.record) {
+            let message = "the person has given no consent of this id to this provider for this indicator, or has taken it back: ask them for a new one";
+            return Ok(Err(LineError::new(LineCode::ConsentRequired, message)));
+        }
 
         let mut effect = Effect::Accepted;
         if let Some(holder) = holder {

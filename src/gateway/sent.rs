@@ -15,6 +15,7 @@ use super::{Caller, Gateway, GatewayError, Refusal, TRIES_MAX, at, next_version,
 use crate::access::Action;
 use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::code::{PartyId, RecordId, RuleId};
+use crate::disclosure::Cause;
 use crate::ledger::Change;
 use crate::person::PersonId;
 use crate::store::{Cell, Place, Write};
@@ -397,7 +398,7 @@ impl Gateway {
             let because = held.withdrawn_because.clone().or_else(|| Some(reason.to_owned()));
             let withdrawn = crate::record::Held { withdrawn: true, withdrawn_because: because, ..held };
             dossier.insert(withdrawn, &policies);
-            self.add_dossier(&mut change, dossier, &policies, day)?;
+            self.add_dossier(&mut change, dossier, &policies, day, Cause::Withdrawal)?;
             self.write_origin(&mut change, &place, Some(&cell), &Origin { withdrawn: true, ..origin })?;
             let (place, read, summary) = self.tally(&caller.party).await?;
             let content = serde_json::to_vec(&(summary.withdrawn + 1, summary.objected)).unwrap_or_default();

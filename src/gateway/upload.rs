@@ -16,6 +16,7 @@ use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::attestation::batch::{self, Feed};
 use crate::authority::Report;
 use crate::code::RuleId;
+use crate::disclosure::Cause;
 use crate::intake::LineError;
 use crate::ledger::Change;
 use crate::person::PersonId;
@@ -180,8 +181,12 @@ impl Gateway {
         };
         let mut change = Change::entry(self.random()?, body);
         let nonce = self.spend_nonce(batch.caller, &mut change);
+        let cause = match batch.feed {
+            Feed::Records => Cause::Records,
+            Feed::Register => Cause::Register,
+        };
         for dossier in touched.dossiers.values().filter(|dossier| dossier.changed()) {
-            self.add_dossier(&mut change, dossier, batch.policies, batch.day)?;
+            self.add_dossier(&mut change, dossier, batch.policies, batch.day, cause)?;
         }
         Ok((change, nonce))
     }

@@ -8,7 +8,7 @@ use axum::routing::{delete, get, post};
 
 use super::app::App;
 use super::extract::PEOPLE_BODY_BYTES_MAX;
-use super::{answers, feeds, officers, people, public, sent};
+use super::{answers, feeds, market, officers, people, public, sent};
 
 /// What relying parties, providers and the registrar call, over TLS.
 pub fn api(app: Arc<App>) -> Router {
@@ -33,6 +33,8 @@ pub fn web(app: Arc<App>) -> Router {
         .route("/v1/me/consents", get(people::consents).post(people::give))
         .route("/v1/me/consents/{id}", delete(people::revoke))
         .route("/v1/me/consents/{id}/codes", post(people::make_code))
+        .route("/v1/me/market-consents", get(market::list).post(market::give))
+        .route("/v1/me/market-consents/{id}", delete(market::withdraw))
         .route("/v1/me/accesses", get(people::accesses))
         .route("/v1/me/export", get(people::export))
         .route("/v1/access-log", get(officers::access_log))

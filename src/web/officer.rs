@@ -30,7 +30,7 @@ const CHART_DAYS_MAX: i32 = 60;
 const COUNTS_MAX: usize = 500;
 
 /// What the filters offer.
-const ACTIONS: [LogAction; 16] = [
+const ACTIONS: [LogAction; 19] = [
     LogAction::Ask,
     LogAction::Refuse,
     LogAction::Report,
@@ -39,6 +39,8 @@ const ACTIONS: [LogAction; 16] = [
     LogAction::ReadSent,
     LogAction::Consent,
     LogAction::Revoke,
+    LogAction::MarketConsent,
+    LogAction::MarketWithdrawal,
     LogAction::MakeCode,
     LogAction::OpenCase,
     LogAction::ConfirmCase,
@@ -47,6 +49,7 @@ const ACTIONS: [LogAction; 16] = [
     LogAction::Model,
     LogAction::Restore,
     LogAction::Rotate,
+    LogAction::Sweep,
 ];
 
 #[derive(Template)]

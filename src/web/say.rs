@@ -4,6 +4,7 @@ use jiff::tz::Offset;
 use jiff::{Timestamp, civil::Date};
 
 use super::words::Lang;
+use crate::disclosure::{Cause, ScoreChange};
 use crate::gateway::Refusal;
 use crate::model::Model;
 use crate::scenario::Question;
@@ -101,6 +102,29 @@ impl Lang {
             }
             (Self::Zh, None) => "如果没有新的记录，它不会变化。".into(),
             (Self::En, None) => "If nothing new arrives, it stays as it is.".into(),
+        }
+    }
+
+    /// One change of the score, as a sentence.
+    pub(super) fn changed(self, change: &ScoreChange) -> String {
+        let none = self.pick("没有积分", "no score");
+        let score = |score: Option<u16>| score.map_or_else(|| none.to_owned(), |score| score.to_string());
+        let why = match (change.cause, change.from) {
+            (Cause::Records, _) => self.pick("有新的或更正的记录", "records came, or were corrected"),
+            (Cause::Register, _) => self.pick("人员登记有变化", "the register changed"),
+            (Cause::Withdrawal, _) => self.pick("报送单位撤回了记录", "a provider withdrew a record"),
+            (Cause::MarketConsent, _) => {
+                self.pick("您改变了市场信息的同意", "you changed a consent to market information")
+            }
+            (Cause::Days, None) => self.pick("您已年满 18 周岁", "you came of age"),
+            (Cause::Days, Some(_)) => self
+                .pick("时间过去：有记录到期、生效或权重变化", "time passed: a record ended, began or weighs otherwise"),
+            (Cause::Rules, _) => self.pick("目录或评分模型有变化", "the catalogue or the model changed"),
+        };
+        let (day, from, to) = (self.short_day(change.on), score(change.from), score(change.to));
+        match self {
+            Self::Zh => format!("{day}：{from} → {to}。原因：{why}。"),
+            Self::En => format!("{day}: {from} → {to}, because {why}."),
         }
     }
 
@@ -228,6 +252,8 @@ impl Lang {
             "read-sent" => self.pick("查阅报送", "Read what was sent"),
             "consent" => self.pick("给出同意", "Consent"),
             "revoke" => self.pick("收回同意", "Revoke"),
+            "market-consent" => self.pick("同意报送市场信息", "Consent to market information"),
+            "market-withdrawal" => self.pick("收回市场信息同意", "Take back consent to market information"),
             "make-code" => self.pick("生成一次性码", "Make a code"),
             "open-case" => self.pick("立案", "Open a case"),
             "confirm-case" => self.pick("确认案件", "Confirm a case"),
@@ -235,6 +261,7 @@ impl Lang {
             "policy" => self.pick("载入规则", "Load policies"),
             "model" => self.pick("发布模型", "Publish a model"),
             "restore" => self.pick("从备份恢复", "Restore from a backup"),
+            "sweep" => self.pick("按日更新", "Days passed"),
             "rotate" => self.pick("更换密钥", "Rotate keys"),
             other => other,
         }

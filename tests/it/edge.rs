@@ -14,5 +14,6 @@ mod operation;
 mod overload;
 mod power;
 mod signatures;
+mod sweep;
 mod timing;
 mod trouble;

@@ -229,6 +229,21 @@ async fn answers_are_as_they_are_described() {
     is("get /v1/access-log/summary", &one.get("/v1/access-log/summary").await.unwrap());
     is("get /v1/me/accesses", &me.get("/v1/me/accesses").await.unwrap());
 
+    let market = "/v1/me/market-consents";
+    let given = me.post_json(market, &json!({ "provider": "yx-telecom" })).await.unwrap();
+    is("post /v1/me/market-consents", &given);
+    let given = text(&given.json().unwrap(), "id");
+    for wrong in [json!({ "provider": "yx-bike" }), json!({}), json!({ "provider": "yx-telecom", "indicators": [] })] {
+        is("post /v1/me/market-consents", &me.post_json(market, &wrong).await.unwrap());
+    }
+    is("get /v1/me/market-consents", &me.get(market).await.unwrap());
+    is("get /v1/me/market-consents", &me.get("/v1/me/market-consents?limit=0").await.unwrap());
+    is("get /v1/me/market-consents", &public.get(market).await.unwrap());
+    for id in [given.as_str(), &given, "nothing"] {
+        let one = format!("{market}/{id}");
+        is("delete /v1/me/market-consents/{id}", &without_body(&mut me, http::Method::DELETE, &one).await);
+    }
+
     let mut court = city.party(COURT);
     let record = json!({ "id": "w-1", "provider": COURT, "indicator": "civil-judgment-unperformed",
         "person": { "id_number": city.people[0], "name": "某" }, "occurred_on": "2026-03-01" });

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use jadegate::access_log::entry::LogAction;
 use jadegate::authority::Login;
 use jadegate::gateway::{
-    AskRequest, CaseRequest, ConsentRequest, GatewayError, Intake, LoadError, LogFilter, NewConsent, Refusal,
+    AskRequest, CaseRequest, ConsentRequest, GatewayError, Intake, LoadError, LogFilter, MarketRequest, NewConsent,
+    Refusal,
 };
 use jadegate::ledger::audit::audit;
 use jadegate::person::{IdType, Identity};
@@ -38,6 +39,7 @@ struct Setting {
     confirmed: String,
     session: String,
     batch: String,
+    market: String,
 }
 
 async fn setting() -> (World, Setting) {
@@ -51,7 +53,14 @@ async fn setting() -> (World, Setting) {
     let session = world.gateway.demo_login(&number(1)).await.unwrap();
     let record = record_line("yx-civil-affairs", "volunteer-hours", "to-withdraw", 1, Some(1));
     let batch = world.report("yx-civil-affairs", &[record]).await.batches[0].to_text();
-    (world, Setting { login, consent, code, case, confirmed, session, batch })
+    let request = MarketRequest { provider: "yx-telecom".into(), indicators: None };
+    let market = world.gateway.give_market_consent(&login, &request).await.unwrap().id;
+    for (n, reference) in [market.as_str(), "paper:1"].into_iter().enumerate() {
+        let mut bill = record_line("yx-telecom", "telecom-arrears", &format!("bill-{n}"), 1, None);
+        bill["consent_ref"] = reference.into();
+        assert_eq!(world.report("yx-telecom", &[bill]).await.accepted, 1);
+    }
+    (world, Setting { login, consent, code, case, confirmed, session, batch, market })
 }
 
 fn case_request() -> CaseRequest {
@@ -121,7 +130,7 @@ fn another_set() -> PolicySet {
     policies_with("scenarios.toml", &[(r#"parties = ["yx-bike", "yx-ebike"]"#, r#"parties = ["yx-bike"]"#)])
 }
 
-const CASES: [Case; 23] = [
+const CASES: [Case; 27] = [
     Case { name: "ask by token", kind: Kind::Once, call: |w, s| Box::pin(async { asked(w, &s.consent.token).await }) },
     Case { name: "ask by code", kind: Kind::Once, call: |w, s| Box::pin(async { asked(w, &s.code).await }) },
     Case {
@@ -139,6 +148,46 @@ const CASES: [Case; 23] = [
         kind: Kind::Once,
         call: |w, _| {
             Box::pin(async { told(w.gateway.report(&caller("yx-civil-affairs"), &records(1..2)).await, taken) })
+        },
+    },
+    Case {
+        name: "let a provider report market information",
+        kind: Kind::Another,
+        call: |w, s| {
+            Box::pin(async {
+                let request = MarketRequest { provider: "yx-telecom".into(), indicators: None };
+                told(w.gateway.give_market_consent(&s.login, &request).await, |view| same(view.indicators))
+            })
+        },
+    },
+    Case {
+        name: "take a consent to market information back",
+        kind: Kind::Once,
+        call: |w, s| Box::pin(async { told(w.gateway.withdraw_market_consent(&s.login, &s.market).await, same) }),
+    },
+    Case {
+        name: "take a form on paper back",
+        kind: Kind::Once,
+        call: |w, s| {
+            Box::pin(async {
+                let listed = w.gateway.market_consents(&s.login).await.unwrap();
+                let paper = listed.iter().find(|view| view.paper.is_some()).unwrap();
+                told(w.gateway.withdraw_market_consent(&s.login, &paper.id).await, same)
+            })
+        },
+    },
+    Case {
+        name: "sweep what is due",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async {
+                // On the day on which something is due; `prepared` has moved the clock.
+                loop {
+                    if !w.gateway.sweep().await.ok()?.more {
+                        return Some(same("swept"));
+                    }
+                }
+            })
         },
     },
     Case {
@@ -309,6 +358,8 @@ const CASES: [Case; 23] = [
                     told(w.gateway.access_proof(&s.login, line.id()).await, |_| same(""))?;
                 }
                 told(w.gateway.summary(&officer(1), &LogFilter::default()).await, |_| same(""))?;
+                told(w.gateway.market_providers().await, |_| same(""))?;
+                told(w.gateway.market_consents(&s.login).await, |_| same(""))?;
                 told(w.gateway.follow_policies().await, |_| same(""))?;
                 w.gateway.export_store(&mut Vec::new()).await.unwrap();
                 told(w.gateway.published_model().await, |_| same("read"))
@@ -318,14 +369,24 @@ const CASES: [Case; 23] = [
 ];
 
 /// Opening is the two starts among the cases, by way of the world; closing commits nothing that is new; keeping keys
-/// wrapped is `rewrap` again and again; going on from a restored store has a test of its own below.
-const ELSEWHERE: [&str; 4] = ["open", "close", "keep_wrapped", "open_restored"];
+/// wrapped is `rewrap` again and again, and keeping standings fresh is `sweep`; going on from a restored store has a test of its own below.
+const ELSEWHERE: [&str; 5] = ["open", "close", "keep_wrapped", "keep_swept", "open_restored"];
 
 async fn prepared(case: &Case) -> (World, Setting) {
     let (mut world, setting) = setting().await;
     if case.name == "the first start" {
         world.put_store(Arc::new(MemoryStore::new()));
         world.outside = Kept::default();
+    }
+    if case.name == "sweep what is due" {
+        world.register(3000..3120).await;
+        let due = |n: u32| {
+            let mut line = record_line("yx-civil-affairs", "volunteer-hours", &format!("due-{n}"), n, Some(1));
+            line["valid_until"] = "2026-11-26".into();
+            line
+        };
+        world.report("yx-civil-affairs", &(3000..3120).map(due).collect::<Vec<_>>()).await;
+        world.next_day();
     }
     (world, setting)
 }
