@@ -12,6 +12,7 @@ mod listeners;
 mod log;
 mod operation;
 mod overload;
+mod passports;
 mod power;
 mod signatures;
 mod sweep;
