@@ -418,6 +418,7 @@ mod tests {
             let response = client.get("/v1/me/score").await.unwrap();
             assert_eq!((response.status.as_u16(), response.json().unwrap()), (200, serde_json::json!({})));
         }
+        assert!(!format!("{client:?}").contains("abc"), "a Client shows no cookie");
         let seen = seen.await.unwrap();
         assert!(!seen[0].contains("cookie:") && seen[1].contains("cookie: session=abc\r\n"), "{seen:?}");
         assert!(seen.iter().all(|s| s.starts_with("GET /v1/me/score HTTP/1.1\r\n") && s.contains("host: 127.0.0.1:")));

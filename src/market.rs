@@ -5,7 +5,6 @@
 //! record that names it counts. Pure. Whether a record is about the market at all is the catalogue's to say.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::code::{IndicatorCode, PartyId};
@@ -29,8 +28,14 @@ pub fn is_reference(reference: &str) -> bool {
 }
 
 /// The id of a consent that a person gave here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MarketConsentId(pub [u8; 16]);
+
+impl std::fmt::Debug for MarketConsentId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MarketConsentId(..)")
+    }
+}
 
 impl MarketConsentId {
     /// `mc-` and 22 characters of base64url.

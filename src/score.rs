@@ -234,7 +234,7 @@ struct Group<'a> {
 }
 
 /// What one indicator gives on a day.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 struct GroupSum {
     records: usize,
     sum: i64,
@@ -325,7 +325,7 @@ fn hold(sum: i64, loss: i64, gain: i64) -> i64 {
 }
 
 /// What the whole comes to on a day.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 struct Sums {
     /// By the dimension's place in the model: the sum before it is held.
     dimensions: Vec<i64>,

@@ -21,7 +21,7 @@ const MINE_CHUNK: usize = 200;
 const MINE_CHUNKS_MAX: usize = 1_000;
 
 /// What a person wants to allow.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct ConsentRequest {
     /// The scenario's id.
     pub scenario: String,
@@ -33,6 +33,13 @@ pub struct ConsentRequest {
     pub days: Option<u32>,
     /// Whether this is a decline that looks like any other.
     pub decline: bool,
+}
+
+/// Without what the person sent.
+impl std::fmt::Debug for ConsentRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ConsentRequest(..)")
+    }
 }
 
 /// A consent just made.

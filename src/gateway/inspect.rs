@@ -6,6 +6,7 @@ use jiff::{Timestamp, civil::Date};
 
 use super::ask::PAGE_PLACES;
 use super::consents::ConsentView;
+use super::market::{self, MarketView};
 use super::publish::Loaded;
 use super::{Gateway, GatewayError, Refusal, at, merged};
 use crate::access_log::entry::{Body, Subject};
@@ -74,6 +75,8 @@ pub struct ExportView {
     pub records: Vec<Held>,
     /// All consents.
     pub consents: Vec<ConsentView>,
+    /// What the person said about market information.
+    pub market: Vec<MarketView>,
     /// With the catalogue and the model that the score follows from.
     pub policies: Arc<Loaded>,
 }
@@ -200,9 +203,10 @@ impl Gateway {
         let (_, _, policies) = self.moment().await?;
         let dossier = self.dossier(login, *login.person()).await?.ok_or(Refusal::NotFound)?;
         let records = dossier.held(&policies.catalogue).into_owned();
+        let market = market::views(&dossier, &policies);
         let person = dossier.person.ok_or(Refusal::NotFound)?;
         let consents = self.consents(login).await?;
-        Ok(ExportView { person, records, consents, policies })
+        Ok(ExportView { person, records, consents, market, policies })
     }
 }
 

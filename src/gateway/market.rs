@@ -30,7 +30,7 @@ pub struct MarketRequest {
 }
 
 /// A consent in its person's list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct MarketView {
     /// What records name, or what a form on paper is listed under.
     pub id: String,
@@ -46,6 +46,12 @@ pub struct MarketView {
     pub withdrawn: Option<Timestamp>,
     /// How many records rest on it.
     pub records: usize,
+}
+
+impl std::fmt::Debug for MarketView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MarketView({}, {} records, ..)", self.provider, self.records)
+    }
 }
 
 /// The market indicators that each provider may report.
@@ -171,7 +177,7 @@ fn view_of(consent: &MarketConsent, records: usize) -> MarketView {
     }
 }
 
-fn views(dossier: &super::dossier::Dossier, policies: &Loaded) -> Vec<MarketView> {
+pub(super) fn views(dossier: &super::dossier::Dossier, policies: &Loaded) -> Vec<MarketView> {
     let held = dossier.held(&policies.catalogue);
     let category = |code: &IndicatorCode| policies.catalogue.get(code.as_str()).map(|indicator| indicator.category);
     let (mut counts, mut papers): (BTreeMap<String, usize>, BTreeMap<String, MarketView>) = Default::default();

@@ -444,6 +444,7 @@ mod tests {
         let mut said = HeaderMap::new();
         said.insert(header::CONTENT_LENGTH, HeaderValue::from_static("5000"));
         let first = room.read(&share, &said, Body::from(vec![b'x'; 5000]), 8 * KIB).await.unwrap();
+        assert_eq!(format!("{first:?}"), "LargeBody(..)");
         assert_eq!(first.len(), 5000);
         assert_eq!(room.read(&share, &none, Body::from("x"), 8 * KIB).await.unwrap_err().code(), "overloaded");
         assert!(room.read(&share, &none, Body::from("x"), 3 * KIB).await.is_ok());

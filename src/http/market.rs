@@ -25,7 +25,8 @@ struct NewMarketConsent {
     indicators: Option<Vec<String>>,
 }
 
-fn shown(view: &MarketView) -> Value {
+/// One of them, as lists and the export show it.
+pub(super) fn shown(view: &MarketView) -> Value {
     json!({
         "id": view.id,
         "kind": if view.paper.is_some() { "paper" } else { "given" },

@@ -205,6 +205,7 @@ pub(super) fn export(view: &ExportView) -> Value {
         "register": [view.person.to_json()],
         "records": view.records.iter().map(|held| held.to_json()).collect::<Vec<_>>(),
         "consents": view.consents.iter().map(consent_view).collect::<Vec<_>>(),
+        "market_consents": view.market.iter().map(super::market::shown).collect::<Vec<_>>(),
         "catalogue": view.policies.file("catalogue.toml"),
         "model": model,
     })

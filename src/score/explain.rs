@@ -59,7 +59,7 @@ pub enum ScoreHold {
 }
 
 /// One dimension's part in the score.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct DimensionSum {
     /// Which dimension.
     pub code: DimensionCode,
@@ -77,6 +77,12 @@ pub struct DimensionSum {
     pub indicators: Vec<IndicatorSum>,
 }
 
+impl std::fmt::Debug for DimensionSum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DimensionSum(..)")
+    }
+}
+
 /// Which limit of a dimension held its sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DimensionHold {
@@ -87,7 +93,7 @@ pub enum DimensionHold {
 }
 
 /// One indicator's part in its dimension.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct IndicatorSum {
     /// Which indicator.
     pub code: IndicatorCode,
@@ -103,6 +109,12 @@ pub struct IndicatorSum {
     pub cap: Option<i64>,
 }
 
+impl std::fmt::Debug for IndicatorSum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IndicatorSum(..)")
+    }
+}
+
 impl IndicatorSum {
     /// Whether the cap held something back.
     pub fn capped(&self) -> bool {
@@ -111,7 +123,7 @@ impl IndicatorSum {
 }
 
 /// One record's part.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RecordPart {
     /// The provider's id of it.
     pub id: RecordId,
@@ -137,6 +149,12 @@ pub struct RecordPart {
     pub counts_until: Option<Date>,
     /// The score is at most this while it counts, where the model says so.
     pub limits_score_to: Option<i64>,
+}
+
+impl std::fmt::Debug for RecordPart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RecordPart(..)")
+    }
 }
 
 impl RecordPart {
@@ -190,7 +208,7 @@ impl Counting {
 }
 
 /// Something that would raise the score.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Suggestion {
     /// One more record of an indicator, today.
     Earn {
@@ -214,6 +232,12 @@ pub enum Suggestion {
         /// What the score would gain today without it, in hundredths.
         gain: i64,
     },
+}
+
+impl std::fmt::Debug for Suggestion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Suggestion(..)")
+    }
 }
 
 impl Suggestion {

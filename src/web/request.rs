@@ -191,6 +191,12 @@ mod tests {
     }
 
     #[test]
+    fn debug_shows_names_of_fields_alone() {
+        let fields = Fields(vec![("as".into(), "530499199001010015".into()), ("code".into(), "7K3M".into())]);
+        assert_eq!(format!("{fields:?}"), r#"["as", "code"]"#);
+    }
+
+    #[test]
     fn the_language_is_what_was_said_last_then_kept_then_wanted() {
         type Case = (&'static str, &'static [(&'static str, &'static str)], Lang);
         let cases: [Case; 8] = [

@@ -67,7 +67,14 @@ async fn every_page(world: &World, lang: Lang) -> Vec<(String, Got)> {
     add("provider-none", world.get("/provider", &library, lang).await);
     add("cases", world.get("/officer/cases", &officer, lang).await);
     add("case-wrong", world.post("/officer/cases", &officer, lang, "reason=<b>&id_number=1").await);
-    let opened = world.post("/officer/cases", &officer, lang, &format!("reason=%E6%9F%A5&id_number={good}")).await;
+    let opened = world
+        .post(
+            "/officer/cases",
+            &officer,
+            lang,
+            &format!("reason=%E6%9F%A5%22%3E%3Cscript%3Ealert(1)%3C%2Fscript%3E%7B%7B7*7%7D%7D&id_number={good}"),
+        )
+        .await;
     let case = opened.html.split("<code>").nth(1).unwrap().split('<').next().unwrap().to_owned();
     let case = format!("case={case}");
     add("case-opened", opened);

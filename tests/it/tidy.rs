@@ -3,6 +3,8 @@
 //! They read the sources as text, so each rule says which text breaks it. What the compiler holds (private
 //! constructors, lints, missing comments) is not repeated here.
 
+mod debug;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -379,7 +381,16 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn what_the_documents_name_is_there() {
     let mut documents = files("docs/decisions", ".md");
-    for name in ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "keys-example/README.md"] {
+    for name in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "SECURITY.md",
+        "CONTRIBUTING.md",
+        "keys-example/README.md",
+        "docs/deploy.md",
+        "docs/performance.md",
+        "docs/robustness.md",
+    ] {
         documents.push((name.to_owned(), std::fs::read_to_string(root().join(name)).unwrap()));
     }
     let code: String = files("src", ".rs").into_iter().chain(files("tests", ".rs")).map(|(_, text)| text).collect();

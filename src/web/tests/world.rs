@@ -110,8 +110,9 @@ impl World {
 
     pub(super) async fn report(&self, provider: &str, person: &str, indicator: &str, on: &str, quantity: Option<u32>) {
         let quantity = quantity.map_or_else(String::new, |q| format!(r#","quantity":{q}"#));
+        let detail = serde_json::json!(format!("{{{{7*7}}}}\"><script>alert(1)</script>{MARKUP}"));
         let line = format!(
-            r#"{{"id":"{indicator}-{on}","provider":"{provider}","indicator":"{indicator}","person":{{"id_number":"{person}","name":"某"}},"occurred_on":"{on}"{quantity}}}"#
+            r#"{{"id":"{indicator}-{on}","provider":"{provider}","indicator":"{indicator}","person":{{"id_number":"{person}","name":"某"}},"occurred_on":"{on}"{quantity},"detail":{detail}}}"#
         );
         let intake = self.gateway.report(&caller(provider), line.as_bytes()).await.unwrap();
         assert_eq!((intake.accepted, intake.rejected.len()), (1, 0), "{:?}", intake.rejected);

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jadegate::clock::{Clock, ManualClock, SystemClock};
-use jadegate::entropy::SystemEntropy;
+use jadegate::entropy::{self, SystemEntropy};
 use jadegate::keys::NewKeyring;
 use jadegate::store::sled::{SledOptions, SledStore};
 use jadegate::store::{Batch, KEYS_END, Place, Store, Write};
 use jadegate::tables;
+use serde_json::json;
 
-use crate::support::deployment::{Deployment, LIBRARY, SCENARIO, ask, outcome, rewrite, token};
+use crate::support::deployment::{Deployment, LIBRARY, SCENARIO, ask, consent, outcome, revoke, rewrite, text, token};
 use crate::support::process::{Serving, run};
 
 fn made() -> Deployment {
@@ -114,12 +115,57 @@ async fn a_second_process_names_the_folder_and_the_first_serves_on() {
     assert_eq!(outcome(&ask(&mut city.party(LIBRARY), SCENARIO, &token).await), (200, "met".to_owned()));
 
     // Stopped and started at once, again and again.
-    for _ in 0..5 {
+    for _ in 0..20 {
         first.signal("-TERM");
         assert_eq!(first.ended(Duration::from_secs(15)).await.unwrap().code(), Some(0));
         first = Serving::start(&city.config_file(), &city.dir().join("output"), &[]).await;
         assert_eq!(outcome(&ask(&mut city.party(LIBRARY), SCENARIO, &token).await), (200, "met".to_owned()));
     }
+}
+
+/// What a hard stop leaves: a snapshot of the store that was being written, and newest ones that were cut short.
+#[tokio::test(flavor = "multi_thread")]
+async fn leftover_and_cut_snapshots_cost_nothing_that_was_acknowledged() {
+    let mut city = made();
+    let output = city.dir().join("output");
+    let mut serving = Serving::start(&city.config_file(), &output, &[]).await;
+    city.populate(1).await;
+    let mut me = city.person(0).await;
+    let (stands, taken_back) = (token(&mut me, LIBRARY).await, consent(&mut me, SCENARIO, LIBRARY, json!({})).await);
+    revoke(&mut me, &taken_back).await;
+    let (folder, mut cuts) = (city.dir().join("store/sled"), 0);
+    for round in 0..6 {
+        // Now and then ended hard, so that what lies there is of a process that could not tidy up.
+        if round % 2 == 0 {
+            serving.signal("-TERM");
+            assert_eq!(serving.ended(Duration::from_secs(15)).await.unwrap().code(), Some(0));
+        } else {
+            serving.kill();
+        }
+        let random: [u8; 64] = entropy::bytes(&SystemEntropy::new()).unwrap();
+        for name in ["snap.0000000000000001.generating", "snap.FFFFFFFFFFFFFFFF.generating"] {
+            std::fs::write(folder.join(name), random).unwrap();
+        }
+        let snapshots = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let is_snapshot = |path: &std::path::PathBuf| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.starts_with("snap.") && !name.ends_with(".generating")
+        };
+        let newest = snapshots.filter(is_snapshot).max();
+        if let Some(newest) = newest {
+            let bytes = std::fs::read(&newest).unwrap();
+            let cut = [bytes.len() / 2, 0, bytes.len() - 1, 1, 12, bytes.len() / 3][round];
+            std::fs::write(&newest, &bytes[..cut]).unwrap();
+            cuts += 1;
+        }
+        serving = Serving::start(&city.config_file(), &output, &[]).await;
+        let mut library = city.party(LIBRARY);
+        assert_eq!(outcome(&ask(&mut library, SCENARIO, &stands).await), (200, "met".to_owned()), "round {round}");
+        let answer = ask(&mut library, SCENARIO, &text(&taken_back, "token")).await;
+        assert_eq!(outcome(&answer), (200, "withheld".to_owned()), "round {round}");
+    }
+    assert!(cuts >= 4, "only {cuts} snapshots were there to be cut");
+    assert!(!serving.wrote().contains("panic"), "{}", serving.wrote());
 }
 
 #[tokio::test(flavor = "multi_thread")]

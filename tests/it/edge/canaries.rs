@@ -1,8 +1,14 @@
-//! What must not lie about: numbers, names, tokens, codes, session values and attestations, in every encoding that the code
-//! uses, looked for in the store's files, the logs at the most talkative level, error bodies, figures, and the memory of
-//! the process once it is idle.
+//! What must not lie about: numbers, names, scores, tokens, codes, session values and attestations, in every encoding that the
+//! code uses, looked for in the store's files, backups, the logs at the most talkative level, error bodies, figures, what is
+//! said of panics, and the memory of the process once it is idle.
+//!
+//! A score is three digits, which lie everywhere by chance. So it is looked for with its name before it, as JSON, logs and
+//! `Debug` would write it, with what else only the score's own page says, and, for what only that page holds, as a detail of
+//! a record that is chosen here. A bare score as two bytes inside something sealed could not be told from chance; that cells
+//! are sealed is another test's matter.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +24,10 @@ use crate::support::deployment::{
     text,
 };
 use crate::support::nightly::figure;
-use crate::support::process::Serving;
+use crate::support::process::{Serving, ended, run};
 
 const NAME: &str = "欧阳金丝雀";
+const DETAIL: &str = "金丝雀的三百小时";
 
 /// A text in the forms in which it could lie somewhere.
 fn forms(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
@@ -137,7 +144,7 @@ async fn no_canary_lies_in_the_store_a_log_an_error_or_a_figure() {
     let line = json!({"id_number": P1, "name": NAME, "resident": true, "full_capacity": true}).to_string();
     city.feed(REGISTRAR, "/v1/register", &line).await;
     let hours = json!({"id": "canary", "provider": "yx-civil-affairs", "indicator": "volunteer-hours",
-        "person": {"id_number": P1, "name": NAME}, "occurred_on": "2026-06-01", "quantity": 300, "detail": NAME});
+        "person": {"id_number": P1, "name": NAME}, "occurred_on": "2026-06-01", "quantity": 300, "detail": DETAIL});
     city.feed("yx-civil-affairs", "/v1/records", &hours.to_string()).await;
 
     let mut browser = city.public();
@@ -161,15 +168,17 @@ async fn no_canary_lies_in_the_store_a_log_an_error_or_a_figure() {
     assert_eq!(outcome(&answered), (200, "met".to_owned()));
     let attestation = text(&answered.json().unwrap(), "attestation");
     let (_, signed) = attestation.rsplit_once('.').unwrap();
-    let canaries = [
+    let mut canaries = vec![
         canary("identity number", P1),
         canary("name", NAME),
+        canary("detail of a record", DETAIL),
         canary("token", &token),
         canary("code", &code),
         canary("code without hyphens", &code.replace('-', "")),
         canary("session", &cookies[0]),
         canary("attestation's signature", signed),
     ];
+    canaries.extend(scores(&me.get("/v1/me/score").await.unwrap()));
 
     // Errors at every stage, with all of them in every place.
     let all = format!("{P1} {NAME} {token} {code} {} {attestation}", cookies[0]);
@@ -204,6 +213,8 @@ async fn no_canary_lies_in_the_store_a_log_an_error_or_a_figure() {
         holds_none(&canaries, "the body of an error or a receipt", &error.body);
     }
     holds_none(&canaries, "the figures", &figures.body);
+    let beside = backup(&city, "beside").await;
+    holds_none(&canaries, "a backup made beside the gateway", &beside);
 
     // Idle: nobody is connected any more. What is found in memory is said and not asserted: freed memory is not wiped.
     drop((library, me, browser));
@@ -229,7 +240,10 @@ async fn no_canary_lies_in_the_store_a_log_an_error_or_a_figure() {
     assert_eq!(serving.ended(Duration::from_secs(20)).await.unwrap().code(), Some(0));
     holds_none(&canaries, "the log", serving.wrote().as_bytes());
     assert!(!serving.wrote().contains("withheld"), "no log holds an outcome");
-    let mut looked_at = 0;
+    let mut looked_at = backup(&city, "stopped").await.len();
+    holds_none(&canaries, "a backup of the stopped store", &backup(&city, "again").await);
+    assert!(beside.len() > 10_000 && looked_at > 10_000, "{} and {looked_at} bytes of backups", beside.len());
+    looked_at = 0;
     for folder in ["store", "checkpoints"] {
         each_file(&city.dir().join(folder), &mut |path, bytes| {
             looked_at += bytes.len();
@@ -237,6 +251,121 @@ async fn no_canary_lies_in_the_store_a_log_an_error_or_a_figure() {
         });
     }
     assert!(looked_at > 10_000, "{looked_at} bytes of the store");
+}
+
+/// A score as it could be written somewhere, and the words around it that only its own page has.
+fn scores(page: &jadegate::client::Response) -> Vec<Canary> {
+    let said = page.json().unwrap();
+    let score = said["score"].as_u64().unwrap();
+    assert!((100..=1_000).contains(&score), "{said}");
+    let body = std::str::from_utf8(&page.body).unwrap();
+    let named = format!("\"score\":{score}");
+    let at = body.find(&named).unwrap();
+    let around = body[at..].chars().take(40).collect::<String>();
+    vec![
+        canary("score, in JSON", &named),
+        canary("score, in JSON with a blank", &format!("\"score\": {score}")),
+        canary("score, in a line of a log", &format!("score={score}")),
+        canary("score, in Debug", &format!("score: {score}")),
+        canary("score, in Debug of an option", &format!("score: Some({score}")),
+        canary("score with what its page says next", &around),
+    ]
+}
+
+/// A backup's bytes.
+async fn backup(city: &Deployment, name: &str) -> Vec<u8> {
+    let (config, out): (PathBuf, PathBuf) = (city.config_file(), city.dir().join(format!("{name}.backup")));
+    let made = out.clone();
+    let work = move || run(&["store", "export", "--config", config.to_str().unwrap(), out.to_str().unwrap()]);
+    let (code, said, err) = tokio::task::spawn_blocking(work).await.unwrap();
+    assert_eq!(code, 0, "{said}{err}");
+    std::fs::read(made).unwrap()
+}
+
+const PANICS_WITH: &str = "JADEGATE_TEST_PANICS_WITH";
+
+/// A program that does what `serve` does about panics, and then panics in every way with what it was given.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a child process of the next test"]
+async fn child_panics_with_what_it_was_given() {
+    use axum::routing::post;
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    let Ok(given) = std::env::var(PANICS_WITH) else { return };
+    tracing_subscriber::fmt().json().with_env_filter("trace").with_writer(std::io::stderr).init();
+    jadegate::http::layers::quiet_panics();
+    let routes = axum::Router::new()
+        .route(
+            "/v1/said",
+            post(async |body: String| {
+                if !body.is_empty() {
+                    panic!("it was {body}")
+                }
+            }),
+        )
+        .route("/v1/unwrapped", post(async |body: String| body.parse::<u64>().map(drop).map_err(|_| body).unwrap()))
+        .route("/v1/cut", post(async |body: String| body[body.find('欧').unwrap() + 1..].to_owned()))
+        .route(
+            "/v1/thrown",
+            post(async |body: String| {
+                if !body.is_empty() {
+                    std::panic::panic_any(body)
+                }
+            }),
+        )
+        .route(
+            "/v1/spawned",
+            post(async |body: String| {
+                tokio::spawn(async move {
+                    if !body.is_empty() {
+                        panic!("in a task: {body}")
+                    }
+                })
+                .await
+                .unwrap();
+            }),
+        );
+    let numbers = jadegate::http::layers::Numbers::new(&jadegate::entropy::SystemEntropy::new()).unwrap();
+    let router = jadegate::http::layers::surround(routes, &numbers);
+    for path in ["said", "unwrapped", "cut", "thrown", "spawned"] {
+        let request =
+            http::Request::post(format!("/v1/{path}?q=1")).body(axum::body::Body::from(given.clone())).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let (status, body) = (response.status(), response.into_body().collect().await.unwrap().to_bytes());
+        println!("answered {path} {status} {}", String::from_utf8_lossy(&body));
+    }
+    let thread = std::thread::spawn(move || {
+        if !given.is_empty() {
+            panic!("in a thread: {given}")
+        }
+    });
+    assert!(thread.join().is_err());
+}
+
+/// What is logged and answered of a panic has its place and its number, and nothing of what the code was working on.
+#[test]
+fn no_canary_is_in_what_is_said_of_a_panic() {
+    let token = "jg1-AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+    let secrets =
+        [("number", P1), ("name", NAME), ("token", token), ("code", "7K3M-9QXT-2WVB"), ("score", "\"score\":731")];
+    let all: Vec<&str> = secrets.iter().map(|(_, secret)| *secret).collect();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "edge::canaries::child_panics_with_what_it_was_given", "--ignored", "--nocapture"])
+        .env(PANICS_WITH, all.join(" "))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let (code, out, err) = ended(&child);
+    assert_eq!(code, 0, "{out}{err}");
+    assert_eq!(out.matches(" 500 Internal Server Error ").count(), 5, "{out}");
+    assert!(out.matches("\"incident\"").count() == 5, "{out}");
+    assert_eq!(err.matches("\"message\":\"a handler panicked\"").count(), 5, "{err}");
+    // Five handlers, the task of one of them, and the thread.
+    assert_eq!(err.matches("\"message\":\"panic\"").count(), 7, "{err}");
+    assert!(err.contains("canaries.rs:"), "where it happened: {err}");
+    let canaries: Vec<Canary> = secrets.iter().map(|(kind, secret)| canary(kind, secret)).collect();
+    holds_none(&canaries, "what is said of a panic", format!("{out}{err}").as_bytes());
 }
 
 /// The address of the figures, which the program says when it is ready.

@@ -1,6 +1,7 @@
-//! HTTP message signatures as the field gets them wrong: SG-1 to SG-8 of the cases.
+//! HTTP message signatures as the field gets them wrong.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,10 +12,12 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 use sha2::{Digest as _, Sha256, Sha512};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::support::deployment::{
     ANSWERS, Deployment, LIBRARY, SCENARIO, nonce, outcome, problem, question, rewrite, token,
 };
+use crate::support::raw;
 
 const USUAL: [&str; 4] = ["@method", "@target-uri", "content-digest", "content-type"];
 
@@ -221,6 +224,28 @@ async fn http2_is_never_offered() {
     };
     assert_eq!(connect(&[b"h2", b"http/1.1"]).await.unwrap(), Some(b"http/1.1".to_vec()));
     assert!(connect(&[b"h2"]).await.is_err());
+
+    // Nor is it spoken with whoever begins it unasked, or asks to go over to it.
+    let begun = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let asked = "GET /healthz HTTP/1.1\r\nconnection: upgrade, http2-settings, close\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n";
+    for side in ["web", "api"] {
+        let at = if side == "web" { city.config.listen } else { city.config.api };
+        let asked = format!("{asked}host: {at}\r\n\r\n");
+        for (call, expected) in [(begun.as_slice(), "HTTP/1.1 400 "), (asked.as_bytes(), "HTTP/1.1 200 ")] {
+            let got = if side == "web" {
+                let mut socket = tokio::net::TcpStream::connect(at).await.unwrap();
+                socket.write_all(call).await.unwrap();
+                raw::to_the_end(&mut socket, Duration::from_secs(5)).await
+            } else {
+                let mut socket = raw::tls(&city, None).await;
+                socket.write_all(call).await.unwrap();
+                raw::to_the_end(&mut socket, Duration::from_secs(5)).await
+            };
+            let got = String::from_utf8_lossy(&got.expect("the connection ends")).into_owned();
+            assert!(got.is_empty() || got.starts_with(expected), "{side}: {got}");
+            assert!(!got.is_empty() || expected.contains("400"), "{side}: no answer");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,6 +102,7 @@ async fn taking_a_consent_back_takes_its_records_out_at_once() {
     assert_eq!((world.score(&login).await, recomputed(&world, &login).await), (Some(650), Some(650)));
     let export = world.gateway.export(&login).await.unwrap();
     assert_eq!(export.records.iter().filter(|held| held.withdrawn).count(), 2);
+    assert!(export.market.len() == 2 && export.market.iter().all(|view| view.withdrawn.is_some()));
     let size = world.log_size();
     world.gateway.withdraw_market_consent(&login, &consent.id).await.unwrap();
     assert_eq!(world.log_size(), size, "again changes nothing");
