@@ -319,7 +319,7 @@ pub(crate) mod tests {
         assert_eq!(log().1.open(&extended), Ok(head()));
     }
 
-    /// LG-1: lines of unknown keys mean nothing, before and behind; a known key's bad line spoils the note.
+    /// Lines of unknown keys mean nothing, before and behind; a known key's bad line spoils the note.
     #[test]
     fn grease_is_ignored_and_a_bad_signature_is_not() {
         let (key, note) = (log().1, head().sign(&log()));

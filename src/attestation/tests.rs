@@ -119,7 +119,7 @@ fn the_payload_has_one_form() {
     );
 }
 
-/// JW-3: clocks differ by a little, and an attestation that ended long ago is refused.
+/// Clocks differ by a little, and an attestation that ended long ago is refused.
 #[test]
 fn the_leeway_is_a_minute_either_way() {
     let (issuer, end) = (issuer(), IAT + 600);
@@ -135,7 +135,7 @@ fn the_leeway_is_a_minute_either_way() {
     }
 }
 
-/// JW-4: a verifier that meets a new key is told to fetch the set again.
+/// A verifier that meets a new key is told to fetch the set again.
 #[test]
 fn an_unknown_key_says_fetch_the_set_again() {
     let error = verify(&issuer().token(), &issuer().jwks(), &at(IAT)).unwrap_err();

@@ -360,7 +360,7 @@ mod tests {
         }
     }
 
-    /// LG-4: one bit in entry 300 of 600.
+    /// One bit in entry 300 of 600.
     #[tokio::test]
     async fn a_flipped_bit_names_the_entry() {
         let mut served = log(600);

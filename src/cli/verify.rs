@@ -329,7 +329,7 @@ mod tests {
         assert!(code == 1 && out.is_empty() && err.contains("ended at"), "{err}");
     }
 
-    /// LG-1 through the command: grease before and behind, another key id, then one bit wrong.
+    /// Through the command: grease before and behind, another key id, then one bit wrong.
     #[test]
     fn grease_in_the_proof_passes_and_a_bad_signature_does_not() {
         use base64::Engine as _;

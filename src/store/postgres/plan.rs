@@ -76,3 +76,35 @@ impl<'a> Plan<'a> {
         self.deletes.entry(place.table.name().as_bytes()).or_default().push(&place.key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Cell, Table};
+
+    /// Two batches that take the same rows wait for each other in one direction, in whatever order they name them.
+    #[test]
+    fn whatever_the_order_of_a_batch_its_rows_are_taken_in_one() {
+        let place = |key: u8| Place::new(Table::new("cells"), [key]);
+        let cell = |n: u8| Cell { version: u64::from(n), value: vec![n] };
+        let batch = |keys: &[u8]| Batch {
+            checks: keys
+                .iter()
+                .flat_map(|key| [Check::Version(place(*key), 1), Check::Absent(place(key + 100))])
+                .collect(),
+            writes: keys
+                .iter()
+                .flat_map(|key| [*key, key + 100, key + 50].map(|key| Write::Put(place(key), cell(key))))
+                .chain(keys.iter().map(|key| Write::Delete(place(key + 50))))
+                .collect(),
+        };
+        let (one, other) = (batch(&[1, 2, 3, 4]), batch(&[3, 1, 4, 2]));
+        let (one, other) = (Plan::of(&one), Plan::of(&other));
+        assert_eq!((&one.checked, &one.deletes), (&other.checked, &other.deletes));
+        for (one, other) in [(&one.inserts, &other.inserts), (&one.upserts, &other.upserts)] {
+            assert!(one.keys.len() == 4 && one.keys.is_sorted(), "{:?}", one.keys);
+            assert_eq!((&one.keys, &one.versions, &one.values), (&other.keys, &other.versions, &other.values));
+        }
+        assert!(one.checked.is_sorted() && one.checked.len() == 8);
+    }
+}

@@ -95,7 +95,7 @@ async fn evidence_holds_and_without_its_expectations_a_copy_would_pass_too() {
     assert!(code == 1 && err.contains("NOT VALID"), "{err}");
 }
 
-/// LG-1: signature lines that nobody can check are passed over; the log's own must be right.
+/// Signature lines that nobody can check are passed over; the log's own must be right.
 #[tokio::test(flavor = "multi_thread")]
 async fn grease_in_a_proof_is_passed_over_and_a_wrong_signature_is_not() {
     let evidence = Evidence::new().await;
@@ -151,7 +151,7 @@ fn issued(key: &SigningKey, from_s: i64, lifetime_s: i64) -> String {
     compact(&input, &key.sign(input.as_bytes()).unwrap())
 }
 
-/// JW-3 and JW-4.
+/// The clock of whoever verifies, and keys that it does not have.
 #[tokio::test(flavor = "multi_thread")]
 async fn clocks_may_differ_a_little_and_keys_must_be_known() {
     let key = SigningKey::from_pkcs8(&SigningKey::generate().unwrap()).unwrap();

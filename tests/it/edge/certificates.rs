@@ -58,6 +58,10 @@ fn key(of: &'static SignatureAlgorithm) -> KeyPair {
     KeyPair::generate_for(of).unwrap()
 }
 
+/// Those that the city's authority signed, which is not enough.
+const THE_CITYS: [&str; 4] =
+    ["3,000 names", "a key on P-384", "a key on curve 25519", "another of the city's before the party's"];
+
 /// Name, chain and key of each.
 fn hostile(city: &Deployment) -> Vec<(&'static str, Vec<CertificateDer<'static>>, KeyPair)> {
     const NAME: &str = "jadegate deployment authority";
@@ -93,6 +97,13 @@ fn hostile(city: &Deployment) -> Vec<(&'static str, Vec<CertificateDer<'static>>
     all.push(("a key on P-384", vec![by_the_city(client(LIBRARY), &own)], own));
     let own = key(&PKCS_ED25519);
     all.push(("a key on curve 25519", vec![by_the_city(client(LIBRARY), &own)], own));
+
+    let own = key(&PKCS_ECDSA_P256_SHA256);
+    all.push((
+        "another of the city's before the party's",
+        vec![by_the_city(client(LIBRARY), &own), party.clone()],
+        own,
+    ));
 
     all.push(("no DER", vec![CertificateDer::from(vec![0xff; 700])], same()));
     all.push(("nothing", vec![CertificateDer::from(vec![])], same()));
@@ -174,8 +185,9 @@ async fn a_hostile_certificate_is_refused_and_nobody_else_notices() {
         let heard = shown(&city, chain, &key, &token).await;
         if let Some(heard) = &heard {
             assert!(heard.starts_with("HTTP/1.1 401 "), "{name}: {heard}");
-            let known = ["certificate-foreign", "certificate-unknown"];
-            assert!(known.iter().any(|code| heard.contains(&format!("\"{code}\""))), "{name}: {heard}");
+            // Of the city's authority, and of no party; or not even that.
+            let code = if THE_CITYS.contains(&name) { "certificate-unknown" } else { "certificate-foreign" };
+            assert!(heard.contains(&format!("\"{code}\"")), "{name}: {heard}");
             assert!(!heard.contains(&token) && !heard.contains("\"answer\""), "{name}: {heard}");
         }
         refused.push((name, heard.is_some()));

@@ -3,14 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use jadegate::access_log::checkpoint::{Checkpoint, NoteSigner, VerifierKey};
+use jadegate::access_log::checkpoint::Checkpoint;
 use jadegate::access_log::entry::{self, Body, LogAction, Subject};
 use jadegate::access_log::tile::RightEdge;
 use jadegate::access_log::{ENTRY_BYTES, leaf_hash};
 use jadegate::client::Client;
 use jadegate::clock::SystemClock;
 use jadegate::entropy::SystemEntropy;
-use jadegate::keys::LogKey;
 use jadegate::ledger::outside::{Outside as _, OutsideFolder};
 use jadegate::store::sled::{SledOptions, SledStore};
 use jadegate::store::{Batch, Cell, Place, Store as _, Write};
@@ -21,6 +20,7 @@ use tokio::net::TcpListener;
 
 use crate::support::deployment::{COURT, Deployment, LIBRARY, NDJSON, SCENARIO, ask, outcome, token};
 use crate::support::process;
+use crate::support::world::Signing;
 
 /// Lets the log grow to this size: each empty feed leaves one entry.
 async fn grow(city: &Deployment, to: u64) {
@@ -101,19 +101,6 @@ async fn tiles_come_to_be_with_the_size_of_the_log_and_never_change() {
     }
 }
 
-/// The log's key, as whoever signs its checkpoints.
-struct Signing<'a>(&'a LogKey, VerifierKey);
-
-impl NoteSigner for Signing<'_> {
-    fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.0.sign(message)
-    }
-
-    fn verifier(&self) -> &VerifierKey {
-        &self.1
-    }
-}
-
 /// Where the cells of a log begin.
 fn prefix(origin: &str) -> Vec<u8> {
     Sha256::digest(origin.as_bytes())[..8].to_vec()
@@ -157,8 +144,7 @@ async fn long_log(city: &Deployment, size: u64) {
         let leaf = [own.as_slice(), &index.to_be_bytes(), &[0, 0]].concat();
         writes.push(put(tables::LEAF, leaf, entry.to_vec()));
     }
-    let signing = Signing(key, VerifierKey::new(key.origin(), key.public()).unwrap());
-    let note = Checkpoint { origin: key.origin().to_owned(), size, root: edge.root() }.sign(&signing);
+    let note = Checkpoint { origin: key.origin().to_owned(), size, root: edge.root() }.sign(&Signing::by(key));
     writes.push(put(tables::CHECKPOINT, own, note.clone().into_bytes()));
     for writes in writes.chunks(200) {
         store.commit(Batch { checks: vec![], writes: writes.to_vec() }).await.unwrap();

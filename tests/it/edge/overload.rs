@@ -61,7 +61,7 @@ async fn a_thousand_stuck_connections_to_each_listener_hold_up_nobody_and_no_end
     held = clog(city.config.api, all).await;
     serving.signal("-TERM");
     let drain = Duration::from_secs(city.config.drain_seconds.into());
-    let status = serving.ended(drain).await.expect("only calls under way are waited for");
+    let status = serving.ended(drain / 2).await.expect("only calls under way are waited for");
     assert_eq!(status.code(), Some(0), "{}", serving.wrote());
     figure(
         "stuck connections",

@@ -137,7 +137,7 @@ async fn a_withheld_answer_is_repeated_as_withheld() {
     assert_eq!(world.uses_left(&login).await, 4);
 }
 
-/// CN-4: what is remembered of a call is nobody else's and no other call's.
+/// What is remembered of a call is nobody else's and no other call's.
 #[tokio::test]
 async fn a_stored_answer_belongs_to_party_scenario_consent_and_nonce() {
     let world = World::new().await;

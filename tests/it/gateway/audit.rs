@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jadegate::access_log::checkpoint::Checkpoint;
 use jadegate::gateway::{AskRequest, Gateway};
 use jadegate::ledger::audit::{Finding, audit};
+use jadegate::ledger::outside::{Outside as _, OutsideMemory};
 use jadegate::store::memory::MemoryStore;
 use jadegate::store::{Batch, Cell, Place, Store, Write};
 use jadegate::tables;
 
 use crate::support::nightly;
-use crate::support::world::{Brought, World, caller, cells, keyring, keyring_for, record_line};
+use crate::support::world::{Brought, Kept, Signing, World, caller, cells, keyring, keyring_for, record_line};
 
 type Cells = BTreeMap<Place, Cell>;
 
@@ -171,6 +173,106 @@ async fn findings_name_the_cell_and_the_entry() {
     assert_eq!((one.table, one.key.as_ref(), one.entry), ("consent", Some(&place.key), Some(world.log_size() - 1)));
     let newest = now[place].version;
     assert_eq!(one.what, format!("was rolled back to version {}; the newest is {newest}", cell.version));
+}
+
+/// Each thing that the audit looks at, changed alone: it is found for what it is, whatever else would show it too.
+#[tokio::test]
+async fn each_check_of_the_audit_names_what_it_is_there_for() {
+    let (world, earlier) = worked().await;
+    let now = all(&**world.store.inner()).await;
+    let size = world.log_size();
+    let of = |table| now.keys().filter(move |place| place.table == table).cloned().collect::<Vec<_>>();
+    let (leaves, tiles, checkpoint) = (of(tables::LEAF), of(tables::TILE), of(tables::CHECKPOINT).remove(0));
+    assert!(leaves.len() as u64 >= size && !tiles.is_empty(), "{size} entries make a tile");
+    let consent = earlier.keys().find(|place| place.table == tables::CONSENT).unwrap().clone();
+    let other_place = |place: &Place, at: usize| {
+        let mut key = place.key.clone();
+        key[at] ^= 0x80;
+        Place::new(place.table, key)
+    };
+    let bend = |place: &Place, at: usize| {
+        let mut after = now.clone();
+        after.get_mut(place).unwrap().value[at] ^= 1;
+        after
+    };
+    let with = |place: &Place, cell: Cell| {
+        let mut after = now.clone();
+        after.insert(place.clone(), cell);
+        after
+    };
+    let without = |places: &[&Place]| {
+        let mut after = now.clone();
+        places.iter().for_each(|place| drop(after.remove(*place)));
+        after
+    };
+    let again = |place: &Place| Cell { version: now[place].version + 1, ..now[place].clone() };
+    let whole = leaves.iter().find(|leaf| leaf.key.ends_with(&[0, 0]) && now[*leaf].value.len() > 600).unwrap();
+    let mut second_part = whole.clone();
+    *second_part.key.last_mut().unwrap() = 1;
+    let beyond = Place::new(tables::LEAF, [&whole.key[..8], &(size + 3).to_be_bytes(), &[0, 0]].concat());
+    let cut = Cell { value: now[whole].value[..500].to_vec(), ..now[whole].clone() };
+    let signed = |root: [u8; 32]| {
+        let keys = keyring();
+        Checkpoint { origin: keys.log().origin().to_owned(), size, root }.sign(&Signing::by(keys.log()))
+    };
+    let signs_another = Cell { value: signed([9; 32]).into_bytes(), ..now[&checkpoint].clone() };
+    let (first, last) = (&leaves[3], leaves.last().unwrap());
+    let mut part_alone = without(&[whole]);
+    part_alone.insert(second_part, now[whole].clone());
+    for (after, what) in [
+        (with(&consent, earlier[&consent].clone()), "was rolled back to version"),
+        (with(&consent, again(&consent)), "which no entry wrote; the newest is"),
+        (bend(&consent, 20), "does not hold what was written as version"),
+        (with(&other_place(&consent, 3), now[&consent].clone()), "no entry wrote it"),
+        (without(&[&consent]), "is gone; its newest version is"),
+        (with(&checkpoint, signs_another), "the entries do not make the tree that it signs"),
+        (bend(&checkpoint, now[&checkpoint].value.len() - 20), "is not signed by the log's key"),
+        (with(&other_place(&checkpoint, 0), now[&checkpoint].clone()), "no gateway of these keys wrote it"),
+        (with(whole, again(whole)), "was written more than once"),
+        (with(whole, cut), "is cut short"),
+        (bend(whole, 200), "does not open: it was changed or moved"),
+        (bend(whole, 580), "its manifest is not the one that the entry names"),
+        (with(&beyond, now[whole].clone()), "lies beyond the checkpoint"),
+        (with(&other_place(whole, 0), now[whole].clone()), "is no place of a leaf"),
+        (part_alone, "stands without its first part"),
+        (without(&[first]), "are missing"),
+        (without(&[last]), "are missing"),
+        (bend(&tiles[0], 40), "does not hold the hashes of its entries"),
+        (with(&tiles[0], again(&tiles[0])), "does not hold the hashes of its entries"),
+        (without(&[&tiles[0]]), "is missing"),
+        (with(&other_place(&tiles[0], 12), now[&tiles[0]].clone()), "the log has no such tile"),
+    ] {
+        let found = findings(&world, &after).await;
+        assert!(found.iter().any(|finding| finding.what.contains(what)), "{what}: {found:?}");
+    }
+
+    // What the copy outside alone can tell: another history of the same length.
+    let mut outside = OutsideMemory::default();
+    outside.keep(&signed([9; 32])).unwrap();
+    let found = audit(&store_of(&now).await, &keyring(), &outside, &mut |_| {}).await.unwrap().findings;
+    assert!(found.iter().any(|finding| finding.what.contains("is not the one kept outside")), "{found:?}");
+    let found =
+        audit(&store_of(&now).await, &keyring(), &OutsideMemory::default(), &mut |_| {}).await.unwrap().findings;
+    assert!(found.iter().any(|finding| finding.what.contains("no outside copy")), "{found:?}");
+}
+
+/// The gateway deletes nothing but sessions; whatever is deleted one day stays so.
+#[tokio::test]
+async fn a_deleted_cell_that_is_here_again_is_found() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let kept = Kept::default();
+    let ledger = super::log::ledger(store.clone(), &kept).await;
+    let (place, cell) = (Place::new(tables::NONCE, b"once".as_slice()), Cell { version: 1, value: vec![7] });
+    for write in [Write::Put(place.clone(), cell.clone()), Write::Delete(place.clone())] {
+        let mut change = super::log::change(0);
+        (change.checks, change.writes) = (Vec::new(), vec![write]);
+        ledger.record(change).await.unwrap();
+    }
+    let found = async || audit(&store, &keyring(), &kept, &mut |_| {}).await.unwrap().findings;
+    assert_eq!(found().await, []);
+    store.commit(Batch { checks: Vec::new(), writes: vec![Write::Put(place, cell)] }).await.unwrap();
+    let found = found().await;
+    assert!(found.len() == 1 && found[0].what.contains("was deleted, and is here again"), "{found:?}");
 }
 
 /// With three logs a cell's newest version may stand in the manifest of any of them.

@@ -6,7 +6,9 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use jadegate::access_log::proof::Proof;
+use jadegate::entropy::SystemEntropy;
 use jadegate::gateway::StartError;
+use jadegate::keys::{Keyring, NewKeyring, RootKey};
 use jadegate::ledger::OpenError;
 use jadegate::ledger::audit::audit;
 use jadegate::ledger::backup::{BackupError, ImportError, import, inspect};
@@ -19,7 +21,7 @@ use jadegate::tables;
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::nightly;
-use crate::support::world::{Kept, Said, World, caller, cells, keyring, number, record_line};
+use crate::support::world::{ISSUER, Kept, Said, World, caller, cells, fresh_keys, keyring, number, record_line};
 
 const PARTY: &str = "yx-bike";
 const SCENARIO: &str = "bike-deposit";
@@ -274,6 +276,12 @@ async fn each_of_many_random_changes_to_a_backup_is_refused() {
     let (one, other) = (backup(&world).await, backup(&world).await);
     assert!(chunks(&one).len() > 3, "{}", chunks(&one).len());
     assert!(inspect(&one[..], &keyring(), &mut |_| {}).is_ok());
+    // A chunk that was not the last does not pass for it.
+    let second = chunks(&one)[1].clone();
+    let mut shorter = one[..second.end].to_vec();
+    shorter[second.start] = 1;
+    let refused = inspect(&shorter[..], &keyring(), &mut |_| {});
+    assert!(matches!(refused, Err(BackupError::Changed(at)) if at == second.start as u64), "{refused:?}");
     let wanted = nightly::rounds(200, 1_000);
     let mut dice = Dice(20_261_125);
     for turn in 0..wanted {
@@ -296,9 +304,9 @@ async fn what_is_no_backup_of_these_keys_is_named() {
     let mut newer = backup.clone();
     newer[19] = 2;
     assert!(matches!(refused(&newer), BackupError::Newer(2)));
-    let fresh = crate::support::world::fresh_keys();
-    let root = jadegate::keys::RootKey::parse(&fresh.root, true).unwrap();
-    let others = jadegate::keys::Keyring::open(&fresh.keyring, &root).unwrap();
+    let fresh = fresh_keys();
+    let root = RootKey::parse(&fresh.root, true).unwrap();
+    let others = Keyring::open(&fresh.keyring, &root).unwrap();
     assert!(matches!(inspect(&backup[..], &others, &mut |_| {}), Err(BackupError::OtherKeys)));
     let places = chunks(&backup);
     let last = places.last().unwrap().clone();
@@ -346,16 +354,38 @@ async fn an_import_goes_into_an_empty_store_only() {
     }
 }
 
+/// A log that nobody here could verify, go on with or audit.
+#[tokio::test]
+async fn a_backup_with_a_log_that_these_keys_lack_is_not_taken_for_whole() {
+    let (now, entropy) = ("2026-01-01T00:00:00Z".parse().unwrap(), SystemEntropy::new());
+    let new = fresh_keys();
+    let root = RootKey::parse(&new.root, true).unwrap();
+    let more = NewKeyring::add_log(&new.keyring, &root, "yuxi.example/log-2", now, &entropy).unwrap();
+    let second = || Keyring::open(&more, &root).unwrap().writing("yuxi.example/log-2").unwrap();
+    let set = jadegate::policies::PolicySet::parse(jadegate::policies::shipped()).unwrap();
+    let world = World::of_keys(second(), set, 1, ISSUER).await.unwrap();
+    world.register(1..20).await;
+    let backup = backup(&world).await;
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let first = Arc::new(Keyring::open(&new.keyring, &root).unwrap());
+    let refused = import(Cursor::new(&backup), &store, &first, &mut |_| {}).await;
+    assert!(matches!(refused, Err(ImportError::UnknownLog)), "{refused:?}");
+    assert!(!cells(&*store, tables::IMPORT).await.is_empty(), "no gateway starts on it");
+    import(Cursor::new(&backup), &store, &Arc::new(second()), &mut |_| {}).await.unwrap();
+}
+
 /// Whichever commit of an import fails, in either form: no gateway starts, and the same file again finishes it.
 #[tokio::test]
 async fn an_import_that_was_cut_off_keeps_gateways_away_and_is_begun_again() {
     let mut world = worked(1).await;
+    // More than one batch of an import.
+    world.register(1_000..2_500).await;
     let (one, other) = (backup(&world).await, backup(&world).await);
     let keys = Arc::new(keyring());
     let count = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     import(Cursor::new(&one), &(count.clone() as Arc<dyn Store>), &keys, &mut |_| {}).await.unwrap();
     let commits = count.commits();
-    assert!(commits > 2);
+    assert!(commits > 4, "{commits}");
     for nth in 1..=commits {
         for fault in [Fault::Failed, Fault::Lost, Fault::Persisted] {
             let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));

@@ -19,7 +19,7 @@ async fn met_of_concurrent(world: &Arc<World>, shown: &str, times: usize) -> usi
     calls.join_all().await.into_iter().filter(|met| *met).count()
 }
 
-/// CN-1.
+/// One code, fifty calls at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_fifty_calls_with_one_code_exactly_one_is_met() {
     let world = Arc::new(World::new().await);

@@ -230,7 +230,7 @@ async fn other_keys_a_clock_behind_and_a_missing_copy_are_named() {
     assert!(matches!(log_error(world.reopen().await), OpenError::OutsideMissing(..)));
 }
 
-/// LG-4: no checkpoint is signed over entries that do not make its tree.
+/// No checkpoint is signed over entries that do not make its tree.
 #[tokio::test]
 async fn a_changed_or_missing_leaf_of_the_last_tile_shows_at_the_start() {
     let mut world = World::new().await;

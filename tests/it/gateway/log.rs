@@ -19,7 +19,7 @@ use crate::support::world::{Kept, NOW, Seeded, World, caller, keyring, lines, re
 
 const CELLS: Table = Table::new("cells");
 
-async fn ledger(store: Arc<dyn Store>, outside: &Kept) -> Ledger {
+pub async fn ledger(store: Arc<dyn Store>, outside: &Kept) -> Ledger {
     let (keys, entropy) = (Arc::new(keyring()), Arc::new(Seeded::new(7)));
     let now = "2026-11-25T12:00:00Z".parse().unwrap();
     Ledger::open(store, keys, entropy, Box::new(outside.clone()), now).await.unwrap()
@@ -31,7 +31,7 @@ fn body() -> Body {
 }
 
 /// A change that writes one cell of its own.
-fn change(number: u64) -> Change {
+pub fn change(number: u64) -> Change {
     let place = Place::new(CELLS, number.to_be_bytes());
     let mut change = Change::entry(Sha256::digest(number.to_be_bytes()).into(), body());
     change.checks.push(Check::Absent(place.clone()));

@@ -46,7 +46,7 @@ async fn nothing_is_found(world: &World) {
     assert_eq!(audited.findings, []);
 }
 
-/// JW-4: a verifier that keeps the public keys as long as it may is never surprised, before or after.
+/// A verifier that keeps the public keys as long as it may is never surprised, before or after.
 #[tokio::test]
 async fn attestations_verify_over_a_rotation_with_any_key_set_that_may_be_kept() {
     let world = World::new().await;

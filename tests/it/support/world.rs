@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use jadegate::access::Role;
+use jadegate::access_log::checkpoint::{NoteSigner, VerifierKey};
 use jadegate::attestation::jwks::Jwks;
 use jadegate::authority::Login;
 use jadegate::clock::{Clock, ManualClock};
@@ -16,7 +17,7 @@ use jadegate::gateway::{
     AskRequest, Caller, ConsentRequest, Ended, Gateway, GatewayError, Intake, LogFilter, NewConsent, Parts, Refusal,
     SignatureNonce, Staff, StartError, Who,
 };
-use jadegate::keys::{Keyring, NewKeyring, RootKey, Rotated, Rotation};
+use jadegate::keys::{Keyring, LogKey, NewKeyring, RootKey, Rotated, Rotation};
 use jadegate::ledger::outside::{Outside, OutsideMemory};
 use jadegate::ledger::restored::held;
 use jadegate::policies::{PolicySet, shipped};
@@ -153,6 +154,25 @@ impl Outside for Kept {
 
     fn place(&self) -> String {
         self.memory.place()
+    }
+}
+
+/// A log's key, as whoever signs its checkpoints.
+pub struct Signing(Arc<LogKey>, VerifierKey);
+
+impl Signing {
+    pub fn by(key: &Arc<LogKey>) -> Self {
+        Self(key.clone(), VerifierKey::new(key.origin(), key.public()).unwrap())
+    }
+}
+
+impl NoteSigner for Signing {
+    fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message)
+    }
+
+    fn verifier(&self) -> &VerifierKey {
+        &self.1
     }
 }
 
@@ -335,7 +355,7 @@ impl World {
         open(parts(&store, keyring_for(log), set, ISSUER, outside, &self.clock, &entropy)).await.unwrap()
     }
 
-    async fn of_keys(keys: Keyring, policies: PolicySet, seed: u64, issuer: &str) -> Result<Self, StartError> {
+    pub async fn of_keys(keys: Keyring, policies: PolicySet, seed: u64, issuer: &str) -> Result<Self, StartError> {
         let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
         let (outside, entropy) = (Kept::default(), Arc::new(Seeded::new(seed)));

@@ -268,6 +268,7 @@ async fn what_the_standby_did_not_confirm_is_not_read_as_committed() {
     let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
         WHERE usename = 'jadegate' AND wait_event = 'SyncRep'";
     while admin.query_one(cancel, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(!committing.is_finished(), "the commit did not wait for the standby");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let outcome = committing.await.unwrap();
