@@ -9,7 +9,7 @@ use jadegate::disclosure::Cause;
 use jadegate::gateway::{Swept, Who};
 use jadegate::ledger::audit::audit;
 use jadegate::policies::{PolicySet, shipped};
-use jadegate::store::faulty::{Deed, Fault};
+use jadegate::store::faulty::{Deed, Fault, Touch};
 use jadegate::store::memory::MemoryStore;
 use jadegate::store::{Batch, Store, Write};
 use jadegate::tables;
@@ -268,7 +268,11 @@ async fn other_rules_make_everybody_due_and_the_pass_is_resumed() {
         PolicySet::parse(files).unwrap()
     };
     world.reopen_with(files, keyring()).await.unwrap();
+    world.store.start_record();
     assert_eq!(step.renewed + swept(&world).await.0, 250);
+    let people = |touch: &&Touch| touch.table == tables::PERSON && touch.deed == Deed::Get;
+    let read = world.store.take_record().iter().filter(people).count();
+    assert_eq!(read as u64, 2 * (250 - step.renewed), "each of the others is looked at once, and computed");
     assert_eq!(swept(&world).await, (0, 1));
     let told = world.gateway.score(&person).await.unwrap().changes;
     assert_eq!((told[0].from, told[0].to, told[0].cause), (Some(650), Some(500), Cause::Rules));
