@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use jadegate::authority::Login;
 use jadegate::clock::Clock;
-use jadegate::disclosure::Cause;
+use jadegate::disclosure::{Cause, Standing};
+use jadegate::entropy::SystemEntropy;
 use jadegate::gateway::{Swept, Who};
 use jadegate::ledger::audit::audit;
 use jadegate::policies::{PolicySet, shipped};
+use jadegate::score::{Outcome, Status};
 use jadegate::store::faulty::{Deed, Fault, Touch};
 use jadegate::store::memory::MemoryStore;
-use jadegate::store::{Batch, Store, Write};
+use jadegate::store::{Batch, Cell, Place, Store, Write};
 use jadegate::tables;
+use jadegate::vault::Vault;
 use serde_json::{Value, json};
 
 use crate::support::world::{
@@ -278,21 +281,38 @@ async fn other_rules_make_everybody_due_and_the_pass_is_resumed() {
     assert_eq!((told[0].from, told[0].to, told[0].cause), (Some(650), Some(500), Cause::Rules));
 }
 
-/// A store of a build that had no index: the first sweep gives everybody a row.
+/// A store of a build that had no index: the first sweep gives everybody a row, a hundred a step, and then what is due
+/// is found.
 #[tokio::test]
 async fn a_store_without_the_index_is_indexed_once() {
     let world = World::new().await;
     world.register(1..4).await;
     world.report(CIVIL, &[hours(1, "2026-11-26"), hours(2, "2026-11-27")]).await;
-    // As such a build left it: no rows, no state; a standing that a row is missing of is not due by itself.
-    let inner = world.store.inner();
+    // As such a build left it: standings that know of no row, no rows, no state.
+    let decoy = Outcome { status: Status::Scored, score: Some(500), grade: None };
+    let decoy = Standing::new(decoy, "2026-11-25".parse().unwrap(), None, [0; 32]);
+    let vault = Vault::new(Arc::new(keyring()), Arc::new(SystemEntropy::new()), &decoy).unwrap();
+    for n in 1..4 {
+        let login = world.login(n).await;
+        let [person, place] = [tables::PERSON, tables::STANDING].map(|table| Place::new(table, login.person().0));
+        let cell = world.store.get(&person).await.unwrap().unwrap();
+        let (keys, _) = vault.open_person(&login, *login.person(), cell.version, &cell.value).unwrap();
+        let cell = world.store.get(&place).await.unwrap().unwrap();
+        let mut standing = vault.open_standing(&keys, cell.version, &cell.value).unwrap().unwrap();
+        (standing.row, standing.changes) = (0, Vec::new());
+        let value = vault.seal_standing(&keys, cell.version, Some(&standing)).unwrap();
+        world.put(&place, Cell { version: cell.version, value }).await;
+    }
     let rows = world.cells(tables::DUE).await.into_iter().chain(world.cells(tables::SWEEP).await);
     let writes = rows.map(|(place, _)| Write::Delete(place)).collect();
-    inner.commit(Batch { checks: Vec::new(), writes }).await.unwrap();
-    assert_eq!(swept(&world).await.0, 0, "their standings say that they have rows");
+    world.store.inner().commit(Batch { checks: Vec::new(), writes }).await.unwrap();
+    assert_eq!(swept(&world).await.0, 3);
+    assert_eq!(world.cells(tables::DUE).await.len(), 3);
+    assert_eq!(swept(&world).await, (0, 1), "once");
     world.next_day();
+    assert_eq!(swept(&world).await.0, 1);
     let person = world.login(1).await;
-    assert_eq!(world.score(&person).await, Some(500), "right all the same");
+    assert_eq!(world.score(&person).await, Some(500));
 }
 
 /// A fault at every commit of a sweep, and a stop between any two steps: in the end every standing is fresh, and each
