@@ -16,21 +16,30 @@
 mod deployment;
 #[path = "../../tests/it/support/folder.rs"]
 mod folder;
+#[path = "../support/load.rs"]
+mod load;
+#[path = "../support/machine.rs"]
+#[allow(dead_code, reason = "other benchmarks use the rest of it")]
+mod machine;
+#[path = "../../tests/it/support/nightly.rs"]
+#[allow(dead_code, reason = "the tests use the rest of it")]
+mod nightly;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
-use deployment::{ANSWERS, Deployment, question};
+use deployment::{ANSWERS, Deployment};
 use folder::Folder;
 use jadegate::client::Client;
 use jadegate::clock::{Clock, SystemClock};
 use jadegate::http::listener::{self, ListenerLimits};
 use jadegate::http::tls::Tls;
 use jadegate::keys::SigningKey;
+use load::{Asker, Ran};
+use nightly::figure;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -45,70 +54,13 @@ const SCENARIO: &str = "bike-deposit";
 const IN_FLIGHT: usize = 1_536;
 const SECONDS: u64 = 8;
 const USES: u32 = 300;
-
-#[derive(Default)]
-struct Tally {
-    answers: AtomicU64,
-    over: AtomicBool,
-}
-
-/// Asks over one connection until time is up, every `pause` if one is given; gives the times taken, in microseconds.
-async fn asker(mut client: Client, tokens: Vec<String>, pause: Option<Duration>, tally: Arc<Tally>) -> Vec<u64> {
-    let (clock, mut took) = (SystemClock::new(), Vec::new());
-    for token in tokens.iter().cycle() {
-        if tally.over.load(Ordering::Relaxed) {
-            break;
-        }
-        let body = question(SCENARIO, token);
-        let began = clock.monotonic();
-        let answer = client.post_json(ANSWERS, &body).await.expect("an answer");
-        assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 4096));
-        let spent = clock.monotonic() - began;
-        took.push(u64::try_from(spent.as_micros()).unwrap());
-        tally.answers.fetch_add(1, Ordering::Relaxed);
-        if let Some(pause) = pause {
-            tokio::time::sleep(pause.saturating_sub(spent)).await;
-        }
-    }
-    took
-}
-
-/// Runs askers for a while after a second of warming up; gives answers a second and the times taken, sorted.
-async fn run(clients: Vec<(Client, Vec<String>)>, pause: Option<Duration>) -> (f64, Vec<u64>) {
-    let tally = Arc::new(Tally::default());
-    let askers: Vec<_> = clients.into_iter().map(|(c, t)| tokio::spawn(asker(c, t, pause, tally.clone()))).collect();
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let before = tally.answers.load(Ordering::Relaxed);
-    let cpu = cpu_seconds();
-    tokio::time::sleep(Duration::from_secs(SECONDS)).await;
-    let answers = tally.answers.load(Ordering::Relaxed) - before;
-    println!(
-        "{:.0} us of CPU a call, {:.2} cores busy",
-        (cpu_seconds() - cpu) / answers as f64 * 1e6,
-        (cpu_seconds() - cpu) / SECONDS as f64
-    );
-    tally.over.store(true, Ordering::Relaxed);
-    let mut took = Vec::new();
-    for asker in askers {
-        took.extend(asker.await.unwrap());
-    }
-    took.sort_unstable();
-    (answers as f64 / SECONDS as f64, took)
-}
-
-/// The seconds of CPU that this process has used.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
-}
-
-fn at(took: &[u64], share: f64) -> f64 {
-    took[((took.len() - 1) as f64 * share) as usize] as f64 / 1000.0
-}
+/// Connections at half load.
+const HALF: usize = 512;
+const AIM: f64 = 0.4;
+const TIME_AIM: f64 = 1.2;
 
 /// The ceiling: the same listener, TLS and size of answer, with one ES256 signature a call.
-async fn ceiling(city: &Deployment) -> f64 {
+async fn ceiling(city: &Deployment) -> Ran {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (chain, key, ca) = (city.read("pki/server.pem"), city.read("pki/server.key"), city.read("pki/ca.pem"));
     let tls = Arc::new(Tls::new(&chain, &key, Some(&ca), clock).unwrap());
@@ -125,8 +77,9 @@ async fn ceiling(city: &Deployment) -> f64 {
     let ((_open, shut), (_limits, limits)) = (watch::channel(false), watch::channel(ListenerLimits::new("ceiling")));
     tokio::spawn(listener::serve(listener, Some(tls), router, limits, shut));
     let tls = city.tls(PARTY);
-    let client = |_| (Client::new(&base, Some(tls.clone())).unwrap(), vec!["x".repeat(68)]);
-    run((0..IN_FLIGHT).map(client).collect(), None).await.0
+    let client =
+        |_| Asker { client: Client::new(&base, Some(tls.clone())).unwrap(), token: "x".repeat(68), every: None };
+    load::run(SCENARIO, (0..IN_FLIGHT).map(client).collect(), SECONDS).await
 }
 
 async fn measure() {
@@ -147,28 +100,22 @@ async fn measure() {
         tokens.push(deployment::text(&made, "token"));
     }
     let tls = city.tls(PARTY);
-    let client = |token: &String| (city.with_tls(tls.clone()), vec![token.clone()]);
+    let client = |token: &String| Asker { client: city.with_tls(tls.clone()), token: token.clone(), every: None };
 
-    let ceiling = if std::env::var_os("ONLY").is_some() { 1.0 } else { ceiling(&city).await };
-    let (rate, took) = run(tokens.iter().map(client).collect(), None).await;
-    println!(
-        "answers, {IN_FLIGHT} in flight: {rate:.0} a second, p50 {:.1} ms, p99 {:.1} ms",
-        at(&took, 0.5),
-        at(&took, 0.99)
-    );
-    println!("one ES256 signature, nothing else: {ceiling:.0} a second");
-    println!("ratio: {:.2}", rate / ceiling);
+    let ceiling = ceiling(&city).await;
+    let full = load::run(SCENARIO, tokens.iter().map(client).collect(), SECONDS).await;
+    figure("answers: a second at saturation", format_args!("{:.0}, {:.2} cores busy", full.rate, full.cores));
+    figure("answers: one ES256 signature a call and nothing else", format_args!("{:.0} a second", ceiling.rate));
+    figure("answers: processor time a call", format_args!("{:.0} us, the ceiling {:.0} us", full.cpu, ceiling.cpu));
+    figure("answers: over the ceiling", format_args!("{:.2} (aim {AIM})", full.rate / ceiling.rate));
 
-    let half = 128;
-    let pause = Duration::from_secs_f64(f64::from(half) / (rate / 2.0)).max(Duration::from_millis(60));
-    let some = tokens.iter().take(usize::try_from(half).unwrap()).map(client).collect();
-    let (rate, took) = run(some, Some(pause)).await;
-    println!(
-        "at {rate:.0} a second: p50 {:.1} ms, p99 {:.1} ms; p99 over the fixed 50 ms: {:.2}",
-        at(&took, 0.5),
-        at(&took, 0.99),
-        at(&took, 0.99) / 50.0
-    );
+    // Calls come evenly, from more connections than are answered at once: none waits for its turn.
+    let every = Duration::from_secs_f64(HALF as f64 / (full.rate / 2.0));
+    let spread = |(n, token)| Asker { every: Some((every, every * n / HALF as u32)), ..client(token) };
+    let half = load::run(SCENARIO, (0..).zip(tokens.iter().take(HALF)).map(spread).collect(), SECONDS).await;
+    let (p50, p99) = (half.within(0.5), half.within(0.99));
+    figure("answers: time at half load", format_args!("{:.0} a second, p50 {p50:.1} ms, p99 {p99:.1} ms", half.rate));
+    figure("answers: p99 at half load over the fixed 50 ms", format_args!("{:.2} (aim {TIME_AIM})", p99 / 50.0));
 }
 
 fn main() {
