@@ -64,6 +64,10 @@ pub enum Action {
     Report,
     /// Sends lines of the register.
     Register,
+    /// Withdraws a record of its own.
+    Withdraw,
+    /// Looks at what it sent: its records by id, the receipts of its batches.
+    ReadSent,
     /// Reads a person's own score, records, consents and accesses.
     ReadOwn,
     /// Consents.
@@ -92,10 +96,12 @@ pub enum Action {
 
 impl Action {
     /// Every action with its code.
-    pub const ALL: [(&'static str, Action); 15] = [
+    pub const ALL: [(&'static str, Action); 17] = [
         ("ask", Action::Ask),
         ("report", Action::Report),
         ("register", Action::Register),
+        ("withdraw", Action::Withdraw),
+        ("read-sent", Action::ReadSent),
         ("read-own", Action::ReadOwn),
         ("consent", Action::Consent),
         ("revoke", Action::Revoke),

@@ -6,6 +6,7 @@
 //! canonical base64url, ES256 alone, no key said twice. Nothing personal is in the claims but the
 //! pseudonym; what the claims mean for a benefit is not known here.
 
+pub mod batch;
 pub mod jwks;
 
 use std::fmt;
@@ -215,22 +216,44 @@ impl fmt::Display for Part {
     }
 }
 
+/// A token taken apart: one form, one header, and nothing checked by a key yet.
+struct Signed<'a> {
+    kid: String,
+    input: &'a str,
+    payload: Map<String, Value>,
+    signature: Vec<u8>,
+}
+
+impl<'a> Signed<'a> {
+    /// Reads a token whose header has this `typ`.
+    fn read(token: &'a str, typ: &'static str) -> Result<Self, AttestationError> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(AttestationError::Length);
+        }
+        let mut parts = token.split('.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(AttestationError::Parts);
+        };
+        let kid = key_id(&object(header, Part::Header)?, typ)?;
+        let payload = object(payload, Part::Payload)?;
+        let input = token.rsplit_once('.').map_or("", |(input, _)| input);
+        Ok(Self { kid, input, payload, signature: decode(signature, Part::Signature)? })
+    }
+
+    /// Whether the key that it names signed it.
+    fn check(&self, jwks: &Jwks) -> Result<(), AttestationError> {
+        let unknown = || AttestationError::UnknownKey { kid: self.kid.clone() };
+        verify_signature(jwks.get(&self.kid).ok_or_else(unknown)?, self.input.as_bytes(), &self.signature)
+    }
+}
+
 /// Checks form, signature, audience, nonce and time of a token, in this order.
 pub fn verify(token: &str, jwks: &Jwks, expected: &Expected<'_>) -> Result<Verified, AttestationError> {
-    if token.len() > TOKEN_BYTES_MAX {
-        return Err(AttestationError::Length);
-    }
-    let mut parts = token.split('.');
-    let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(AttestationError::Parts);
-    };
-    let kid = key_id(&object(header, Part::Header)?)?;
-    let payload_object = object(payload, Part::Payload)?;
-    let signature = decode(signature, Part::Signature)?;
-    let key = jwks.get(&kid).ok_or_else(|| AttestationError::UnknownKey { kid: kid.clone() })?;
-    verify_signature(key, format!("{header}.{payload}").as_bytes(), &signature)?;
-    let claims = claims(&payload_object)?;
+    let token = Signed::read(token, TYPE)?;
+    token.check(jwks)?;
+    let claims = claims(&token.payload)?;
     if let Some(aud) = expected.aud.filter(|aud| *aud != claims.aud.as_str()) {
         return Err(AttestationError::Audience { said: claims.aud.to_string(), expected: aud.to_owned() });
     }
@@ -238,7 +261,7 @@ pub fn verify(token: &str, jwks: &Jwks, expected: &Expected<'_>) -> Result<Verif
         return Err(AttestationError::Nonce);
     }
     let by_leeway = time(&claims, expected)?;
-    Ok(Verified { claims, kid, by_leeway })
+    Ok(Verified { claims, kid: token.kid, by_leeway })
 }
 
 fn verify_signature(key: &Jwk, message: &[u8], signature: &[u8]) -> Result<(), AttestationError> {
@@ -265,14 +288,14 @@ fn time(claims: &Claims, expected: &Expected<'_>) -> Result<bool, AttestationErr
     Ok(now < claims.iat || now >= claims.exp)
 }
 
-/// The key that a header names, if it is the header of an attestation.
-fn key_id(header: &Map<String, Value>) -> Result<String, AttestationError> {
+/// The key that a header names, if it is the header of a token of this type.
+fn key_id(header: &Map<String, Value>, typ: &'static str) -> Result<String, AttestationError> {
     let wrong = |member, expected| Err(AttestationError::Header { member, expected });
     if header.get("alg").and_then(Value::as_str) != Some(ALGORITHM) {
         return wrong("alg", ALGORITHM);
     }
-    if header.get("typ").and_then(Value::as_str) != Some(TYPE) {
-        return wrong("typ", TYPE);
+    if header.get("typ").and_then(Value::as_str) != Some(typ) {
+        return wrong("typ", typ);
     }
     if header.contains_key("crit") {
         return wrong("crit", "nothing");

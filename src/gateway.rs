@@ -5,11 +5,14 @@
 //! method takes a caller whose identity the edge has established.
 
 mod ask;
+mod batches;
 mod consents;
 mod dossier;
+mod due;
 mod enrol;
 mod inspect;
 mod lanes;
+mod market;
 mod merged;
 mod models;
 mod publish;
@@ -18,26 +21,32 @@ mod report;
 mod restored;
 mod review;
 mod rotate;
+mod sent;
 mod sessions;
+mod sweep;
 mod trial;
 mod upload;
 
 pub use ask::{ANSWER_BYTES, Answer, AskRequest};
+pub use batches::{BatchId, BatchView};
 pub use consents::{ConsentRequest, ConsentView, NewCode, NewConsent};
 pub use inspect::{AccessView, ExportView, LookView, ScoreView};
+pub use market::{MarketRequest, MarketView};
 pub use models::{APPROVALS, Approval, MODEL_BYTES_MAX, MODELS_MAX, ModelState, ModelView};
 pub use publish::{LoadError, Loaded, ModelInForce};
 pub use refusal::{GatewayError, Refusal};
 pub use restored::Ended;
 pub use review::{CaseRequest, LogFilter, LogLine, Summary, SummaryRow};
 pub use rotate::TakeKeysError;
+pub use sent::{REASON_CHARS_MAX, SentSummary, SentView};
 pub use sessions::{SESSION_SECONDS, Staff, Who};
+pub use sweep::Swept;
 pub use trial::try_on_store;
 pub use upload::{Intake, RejectedLine};
 
 pub use crate::ledger::EntryId;
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 use std::sync::{Arc, RwLock};
 
 use jiff::{Timestamp, civil::Date};
@@ -157,6 +166,8 @@ pub struct Gateway {
     person_lanes: lanes::Lanes,
     /// The working key by which, or by a newer, everybody's keys are known to be wrapped.
     wrapped: AtomicU32,
+    /// Until which day nothing due is known to be left, in days since 1970; 0 where it is not known yet.
+    swept_through: AtomicI32,
     /// When the keys in use were taken, in seconds of the monotonic clock.
     keys_taken: AtomicU64,
 }
@@ -173,7 +184,7 @@ impl Gateway {
         let (keys, now) = (Arc::new(keys), clock.now());
         let outcome = Outcome { status: Status::Scored, score: Some(500), grade: None };
         let day = crate::clock::day_of(now);
-        let decoy = Standing { outcome, day, next_change: Some(day), rules: [0; 32] };
+        let decoy = Standing::new(outcome, day, Some(day), [0; 32]);
         let vault = Arc::new(Vault::new(keys.clone(), entropy.clone(), &decoy)?);
         let ledger = Ledger::open(store.clone(), keys, entropy.clone(), outside, now).await?;
         let keys_taken = AtomicU64::new(clock.monotonic().as_secs());
@@ -194,6 +205,7 @@ impl Gateway {
             consent_lanes: lanes::Lanes::default(),
             person_lanes: lanes::Lanes::default(),
             wrapped: AtomicU32::new(0),
+            swept_through: AtomicI32::new(0),
             keys_taken,
         };
         // First of all: an entry before it would be of a log that does not say what it is.

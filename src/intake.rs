@@ -12,6 +12,7 @@ use jiff::civil::Date;
 
 use crate::catalogue::{Catalogue, Category};
 use crate::code::{CODE_CHARS_MAX, IndicatorCode, PartyId, RecordId};
+use crate::market;
 use crate::person::{BirthError, IdType, Identity, IdentityError, Name, NameError, Person, possible_birth};
 use crate::prohibited::Prohibited;
 use crate::record::{Held, Record, Repair};
@@ -374,6 +375,16 @@ impl<'a> Draft<'a> {
                 "a market record needs the person's consent: send its reference in `consent_ref`",
             );
         }
+        // Files may be of a city that keeps other references; what is reported here must be found again.
+        if indicator.category == Category::Market
+            && matches!(rules.source, Source::Party(_))
+            && !self.consent_ref.is_some_and(market::is_reference)
+        {
+            return refuse(
+                LineCode::ConsentRequired,
+                "`consent_ref` must be the id of a consent that the person gave here (`mc-…`) or `paper:` and the number of the form",
+            );
+        }
         match (&indicator.unit, self.quantity) {
             (Some(_), None) => {
                 refuse(LineCode::QuantityRequired, "this indicator has a unit: send how many units in `quantity`")
@@ -399,6 +410,7 @@ impl<'a> Draft<'a> {
             },
             repair: self.repair,
             withdrawn: self.withdrawn,
+            withdrawn_because: None,
             frozen: self.frozen,
         })
     }

@@ -10,6 +10,7 @@ pub mod code;
 
 pub mod person;
 pub mod record;
+pub mod market;
 
 pub mod policy;
 pub mod prohibited;

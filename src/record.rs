@@ -71,7 +71,7 @@ impl Repair {
 }
 
 /// A record and what has happened to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Held {
     /// The last accepted version.
     pub record: Record,
@@ -79,14 +79,23 @@ pub struct Held {
     pub repair: Option<Repair>,
     /// Withdrawn, or an objection to it upheld: counts on no day.
     pub withdrawn: bool,
+    /// What its provider said when it withdrew it.
+    pub withdrawn_because: Option<String>,
     /// The first objection to this version is open: does not count meanwhile.
     pub frozen: bool,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { record, repair, withdrawn, frozen, .. } = self;
+        write!(f, "Held({record:?}, {repair:?}, withdrawn {withdrawn}, frozen {frozen})")
+    }
 }
 
 impl Held {
     /// A record to which nothing has happened.
     pub fn new(record: Record) -> Self {
-        Self { record, repair: None, withdrawn: false, frozen: false }
+        Self { record, repair: None, withdrawn: false, withdrawn_because: None, frozen: false }
     }
 
     /// This line as the next version of what `earlier` holds of the same `(provider, id)`: repair and withdrawal
@@ -94,6 +103,7 @@ impl Held {
     pub fn replacing(mut self, earlier: &Held) -> Self {
         self.repair = self.repair.or(earlier.repair);
         self.withdrawn |= earlier.withdrawn;
+        self.withdrawn_because = self.withdrawn_because.or_else(|| earlier.withdrawn_because.clone());
         self
     }
 

@@ -49,10 +49,20 @@ pub const IMPORT: Table = Table::new("import");
 /// From when consents count, since the store was restored.
 pub const RESTORED: Table = Table::new("restored");
 
+/// Receipts of batches with the places of their entries, by the batch's id.
+pub const BATCH: Table = Table::new("batch");
+/// Which records a provider sent: days by month, ids by day and time, and counts.
+pub const SENT: Table = Table::new("sent");
+
+/// Which standings are due on a day, by the MACs of day and standing.
+pub const DUE: Table = Table::new("due");
+/// How far the sweep came.
+pub const SWEEP: Table = Table::new("sweep");
+
 /// All of them.
-pub const ALL: [Table; 21] = [
+pub const ALL: [Table; 25] = [
     PERSON, DOSSIER, ORIGIN, STANDING, TODAY, CONSENT, MINE, CODE, REPLY, NONCE, LEAF, TILE, CHECKPOINT, HOUR, ACCESS,
-    SESSION, CASE, POLICY, MODEL, IMPORT, RESTORED,
+    SESSION, CASE, POLICY, MODEL, IMPORT, RESTORED, BATCH, SENT, DUE, SWEEP,
 ];
 
 /// A key made of parts of fixed length.

@@ -185,7 +185,7 @@ fn seal_standing(
 ) -> Result<Vec<u8>, SealError> {
     let at = At { table: STANDING, key: &keys.person.0, version };
     let content = standing.map(Standing::encode).unwrap_or_default();
-    seal(&keys.kept, 0, at, "cell", &content, 256, entropy)
+    seal(&keys.kept, 0, at, "cell", &content, 512, entropy)
 }
 
 impl Vault {

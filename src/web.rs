@@ -9,6 +9,7 @@
 mod consents;
 mod counter;
 mod figures;
+mod market;
 mod me;
 mod models;
 mod officer;
@@ -124,6 +125,8 @@ pub fn routes(state: WebState) -> Router {
         .route("/me/consent", get(consents::choose).post(consents::give))
         .route("/me/consents/{id}/codes", post(consents::code))
         .route("/me/consents/{id}/revoke", post(consents::revoke))
+        .route("/me/market", get(market::list).post(market::give))
+        .route("/me/market/{id}/withdraw", post(market::withdraw))
         .route("/officer", get(officer::log))
         .route("/officer/cases", get(officer::cases).post(officer::open))
         .route("/officer/cases/confirm", post(officer::confirm))

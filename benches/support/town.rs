@@ -54,9 +54,14 @@ pub fn in_order(folder: &Path, people: u32) -> Vec<u32> {
 
 /// Opens the gateway over a store; everything is as `serve` has it, listeners aside.
 pub async fn open(folder: &Path, store: Arc<dyn Store>) -> Arc<Gateway> {
+    open_at(folder, store, Arc::new(SystemClock::new())).await
+}
+
+/// The same with another clock.
+pub async fn open_at(folder: &Path, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Gateway> {
     let keys = keyring(folder);
     let outside = Box::new(OutsideFolder::new(&folder.join("outside"), keys.log().origin()));
-    let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy::new()));
+    let entropy = Arc::new(SystemEntropy::new());
     let policies = PolicySet::parse(shipped()).unwrap();
     let issuer = "https://yuxi.example".to_owned();
     let parts = Parts { store, keys, policies, outside, clock, entropy, issuer, staff: Vec::new() };

@@ -53,7 +53,18 @@ def known():
     path = requests.get(f"{demo['web']}/log/origins").json()[0]["path"]
     log = {"name": path.strip("/").split("/")[-1]}
     person = {"id_number": somebody["id_number"], "name": somebody["name"]}
+    market = created(logged_in(me), "/v1/me/market-consents", {"provider": "yx-telecom"})
+    record = {"id": "api-check", "provider": "yx-court", "indicator": "civil-judgment-unperformed", "person": person,
+              "occurred_on": "2026-03-01"}
+    court = tuple(str(DEMO.parent / parties["yx-court"][part]) for part in ("cert", "key"))
+    sent = requests.post(f"{demo['api']}/v1/records", data=json.dumps(record), cert=court, verify=ca,
+                         headers={"content-type": "application/x-ndjson"})
+    assert sent.status_code == 200, sent.text
     return {
+        "GET /v1/batches/{id}": {"id": sent.json()["batches"][0]},
+        "POST /v1/records/{id}/withdrawal": {"id": record["id"], "reason": "a mistake"},
+        "POST /v1/me/market-consents": {"provider": "yx-telecom", "indicators": ["telecom-arrears"]},
+        "DELETE /v1/me/market-consents/{id}": {"id": market["id"]},
         "POST /v1/answers": {"scenario": "library-deposit", "consent": consent["token"]},
         "POST /v1/me/consents": {**wish, "uses": 1, "days": 1},
         "POST /v1/cases": {"person": {"id_number": somebody["id_number"]}},
@@ -71,10 +82,10 @@ def known():
     }
 
 
-API = "^/(v1/(answers|records|register)|docs/errors|healthz|readyz)$"
+API = "^/(v1/(answers|records|records/.*|register|batches/.*)|docs/errors|healthz|readyz)$"
 ADMIN = "^/(metrics|healthz|readyz)$"
 # Everything that is on neither of the others, or on all.
-WEB = "^/(?!v1/(answers|records|register)$|metrics$)"
+WEB = "^/(?!v1/(answers|records|records/.*|register|batches/.*)$|metrics$)"
 CALLERS = [
     ("web, nobody", demo["web"], WEB, []),
     ("web, a person", demo["web"], WEB, session(demo["people"][0]["id_number"])),

@@ -24,10 +24,18 @@ pub enum LogAction {
     Report,
     /// The registrar sent lines of the register.
     Register,
+    /// A provider withdrew a record of its own.
+    Withdraw,
+    /// A provider or the registrar looked at what it had sent: its list of records, or a receipt.
+    ReadSent,
     /// A person gave a consent, or declined in the form of one.
     Consent,
     /// A person took a consent back.
     Revoke,
+    /// A person let a provider report market information.
+    MarketConsent,
+    /// A person took that back.
+    MarketWithdrawal,
     /// A person made a one-time code.
     MakeCode,
     /// An officer opened a case.
@@ -50,15 +58,21 @@ pub enum LogAction {
     Restore,
     /// People's keys were wrapped by a new working key.
     Rotate,
+    /// Standings that were due were computed anew.
+    Sweep,
 }
 
-const ACTIONS: [(LogAction, &str); 17] = [
+const ACTIONS: [(LogAction, &str); 22] = [
     (LogAction::Ask, "ask"),
     (LogAction::Refuse, "refuse"),
     (LogAction::Report, "report"),
     (LogAction::Register, "register"),
+    (LogAction::Withdraw, "withdraw"),
+    (LogAction::ReadSent, "read-sent"),
     (LogAction::Consent, "consent"),
     (LogAction::Revoke, "revoke"),
+    (LogAction::MarketConsent, "market-consent"),
+    (LogAction::MarketWithdrawal, "market-withdrawal"),
     (LogAction::MakeCode, "make-code"),
     (LogAction::OpenCase, "open-case"),
     (LogAction::ConfirmCase, "confirm-case"),
@@ -70,6 +84,7 @@ const ACTIONS: [(LogAction, &str); 17] = [
     (LogAction::ApproveModel, "approve-model"),
     (LogAction::Restore, "restore"),
     (LogAction::Rotate, "rotate"),
+    (LogAction::Sweep, "sweep"),
 ];
 
 impl LogAction {

@@ -22,9 +22,15 @@ pub fn issuer() -> Issuer {
 }
 
 impl Issuer {
-    fn sign(&self, input: &str) -> String {
+    /// The whole token of what is signed.
+    pub fn sign(&self, input: &str) -> String {
         let signature = self.0.sign(&crate::entropy::system(), input.as_bytes()).unwrap();
         compact(input, signature.as_ref().try_into().unwrap())
+    }
+
+    /// The name of its key.
+    pub fn kid(&self) -> &str {
+        &self.1.kid
     }
 
     /// The sample, signed.

@@ -34,6 +34,8 @@ const WORK_MAX: Duration = Duration::from_secs(60);
 const FOLLOW: Duration = Duration::from_secs(1);
 /// For how many times its own length each step of wrapping people's keys anew lets others work.
 const WRAPPING_REST: u32 = 4;
+/// The same for each step of the sweep.
+const SWEEPING_REST: u32 = 4;
 
 /// A gateway that listens: where, and how it is stopped.
 pub struct Running {
@@ -80,6 +82,7 @@ struct Serving {
     listeners: Vec<JoinHandle<()>>,
     backups: Option<JoinHandle<()>>,
     wrapping: JoinHandle<()>,
+    sweeping: JoinHandle<()>,
     /// The keyring's file as it was when the gateway opened.
     keyring: Option<(u64, i64, i64)>,
 }
@@ -182,9 +185,12 @@ async fn start(
     };
     let wrapper = app.gateway.clone();
     let wrapping = tokio::spawn(async move { wrapper.keep_wrapped(WRAPPING_REST).await });
+    let sweeper = app.gateway.clone();
+    let sweeping = tokio::spawn(async move { sweeper.keep_swept(SWEEPING_REST).await });
     let config = config.clone();
     let ready_of = ready.clone();
-    let serving = Serving { config, keyring, app, ready: ready_of, shutdown, limits, listeners, backups, wrapping };
+    let serving =
+        Serving { config, keyring, app, ready: ready_of, shutdown, limits, listeners, backups, wrapping, sweeping };
     let ended = tokio::spawn(serving.run(stopped, hangup));
     Ok(Running { web: web_at, api: api_at, admin: admin_at, stop, ended, ready })
 }
@@ -210,9 +216,11 @@ impl Serving {
                 }
             }
         };
-        self.wrapping.abort();
-        // A batch of it is whole or not there at all.
-        self.wrapping.await.ok();
+        // A batch of either is whole or not there at all.
+        for task in [self.wrapping, self.sweeping] {
+            task.abort();
+            task.await.ok();
+        }
         if let Some(backups) = self.backups {
             backups.abort();
             // It may be in the middle of one, which whoever wanted it learns.

@@ -1,8 +1,10 @@
-//! `jadegate verify`: an attestation, offline, with its log proof if there is one.
+//! `jadegate verify`: an attestation, or the receipt of a batch, offline, with its log proof if there is one.
 //!
 //! Everything comes from the arguments and their files; no network is used, so a relying party can
 //! keep the evidence and check it years later on another machine. Results go to `out`, doubts and
 //! failures to `err`.
+
+mod batch;
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -25,15 +27,15 @@ const INPUT_BYTES_MAX: u64 = 1024 * 1024;
 /// The arguments of `jadegate verify`.
 #[derive(clap::Args, Clone)]
 pub struct Args {
-    /// The attestation itself, @FILE to read it from a file, or - for standard input
+    /// The attestation or receipt itself, @FILE to read it from a file, or - for standard input
     pub token: String,
     /// The gateway's key set, as /.well-known/jwks.json gives it
     #[arg(long, value_name = "FILE")]
     pub jwks: PathBuf,
-    /// Your own id: the party that asked
+    /// Your own id: the party that asked, or that sent the batch
     #[arg(long, value_name = "ID")]
     pub aud: Option<String>,
-    /// The nonce that you sent with the call
+    /// The nonce that you sent with the call; a receipt has none
     #[arg(long, value_name = "NONCE")]
     pub nonce: Option<String>,
     /// The proof that came with the attestation: also checks that the answer is in the access log
@@ -42,6 +44,9 @@ pub struct Args {
     /// The log's verifier key, as /log/key gives it
     #[arg(long, value_name = "FILE", requires = "proof")]
     pub log_key: Option<PathBuf>,
+    /// Of a receipt: the file that was sent, whole; also checks that its lines are those of the batch
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
 }
 
 /// Without the attestation, which whoever holds it may show.
@@ -51,27 +56,31 @@ impl std::fmt::Debug for Args {
     }
 }
 
-/// Checks an attestation and says in plain words what it says; 0 if it holds, 1 if not, 2 for wrong usage.
+/// Checks an attestation or a receipt and says in plain words what it says; 0 if it holds, 1 if not, 2 for wrong usage.
 pub fn run(args: &Args, now: Timestamp, out: &mut dyn Write, err: &mut dyn Write) -> i32 {
     if args.proof.is_some() != args.log_key.is_some() {
         let _ = writeln!(err, "--proof and --log-key go together: the proof, and the key of the log that signed it");
         return 2;
     }
-    match check(args, now) {
+    let token = match token(args) {
+        Ok(token) => token,
+        Err(trouble) => return trouble.tell(err),
+    };
+    if attestation::batch::claims_to_be(token.trim_ascii()) {
+        return batch::run(args, token.trim_ascii(), now, out, err);
+    }
+    if args.file.is_some() {
+        let _ = writeln!(err, "--file goes with the receipt of a batch, and this is none");
+        return 2;
+    }
+    match check(args, token.trim_ascii(), now) {
         Ok((verified, logged)) => {
             // A closed pipe is no reason to call a good attestation bad.
             let _ = out.write_all(words(&verified, logged.as_ref()).as_bytes());
             let _ = err.write_all(doubts(args, &verified).as_bytes());
             0
         }
-        Err(Trouble::Unread(why)) => {
-            let _ = writeln!(err, "未核对 · NOT CHECKED: {why}");
-            1
-        }
-        Err(Trouble::Invalid(why)) => {
-            let _ = writeln!(err, "无效 · NOT VALID: {why}");
-            1
-        }
+        Err(trouble) => trouble.tell(err),
     }
 }
 
@@ -83,29 +92,48 @@ enum Trouble {
     Invalid(String),
 }
 
+impl Trouble {
+    fn tell(&self, err: &mut dyn Write) -> i32 {
+        let _ = match self {
+            Self::Unread(why) => writeln!(err, "未核对 · NOT CHECKED: {why}"),
+            Self::Invalid(why) => writeln!(err, "无效 · NOT VALID: {why}"),
+        };
+        1
+    }
+}
+
 /// Where the answer stands in the log.
 struct Logged {
     index: u64,
     checkpoint: Checkpoint,
 }
 
-fn check(args: &Args, now: Timestamp) -> Result<(Verified, Option<Logged>), Trouble> {
-    let token = match (args.token.as_str(), args.token.strip_prefix('@')) {
-        ("-", _) => read(io::stdin(), "standard input").map_err(Trouble::Unread)?,
-        (_, Some(file)) => read_file(Path::new(file))?,
-        (token, None) => token.to_owned(),
-    };
-    let token = token.trim_ascii();
-    let unread = |e: &dyn std::fmt::Display| Trouble::Unread(format!("{}: {e}", args.jwks.display()));
-    let jwks = Jwks::parse(&read_file(&args.jwks)?).map_err(|e| unread(&e))?;
+fn token(args: &Args) -> Result<String, Trouble> {
+    match (args.token.as_str(), args.token.strip_prefix('@')) {
+        ("-", _) => read(io::stdin(), "standard input").map_err(Trouble::Unread),
+        (_, Some(file)) => read_file(Path::new(file)),
+        (token, None) => Ok(token.to_owned()),
+    }
+}
+
+fn key_set(args: &Args) -> Result<Jwks, Trouble> {
+    Jwks::parse(&read_file(&args.jwks)?).map_err(|e| Trouble::Unread(format!("{}: {e}", args.jwks.display())))
+}
+
+fn check(args: &Args, token: &str, now: Timestamp) -> Result<(Verified, Option<Logged>), Trouble> {
+    let jwks = key_set(args)?;
     let (aud, nonce) = (args.aud.as_deref(), args.nonce.as_deref());
     let expected = Expected { aud, nonce, now, leeway_s: LEEWAY_S };
     let verified = attestation::verify(token, &jwks, &expected).map_err(|e| Trouble::Invalid(e.to_string()))?;
-    let logged = match (&args.proof, &args.log_key) {
-        (Some(proof), Some(key)) => Some(check_proof(token, proof, key)?),
-        _ => None,
-    };
-    Ok((verified, logged))
+    Ok((verified, logged(args, token)?))
+}
+
+/// Where the token stands in the log, if its proof is given.
+fn logged(args: &Args, token: &str) -> Result<Option<Logged>, Trouble> {
+    match (&args.proof, &args.log_key) {
+        (Some(proof), Some(key)) => check_proof(token, proof, key).map(Some),
+        _ => Ok(None),
+    }
 }
 
 fn check_proof(token: &str, proof_file: &Path, key_file: &Path) -> Result<Logged, Trouble> {
@@ -118,7 +146,7 @@ fn check_proof(token: &str, proof_file: &Path, key_file: &Path) -> Result<Logged
     let checkpoint = proof.verify(&key).map_err(|e| named(e.to_string()))?;
     if proof.extra.get(..32) != Some(digest(&SHA256, token.as_bytes()).as_ref()) {
         return Err(named(
-            "the log entry in this proof is of another answer; take the proof that came with this attestation".into(),
+            "the log entry in this proof is of another answer or batch; take the proof that came with this one".into(),
         ));
     }
     Ok(Logged { index: proof.index, checkpoint })
@@ -248,6 +276,7 @@ mod tests {
                 nonce: Some("n-0123456789abcdef".into()),
                 proof: Some(self.folder.join("proof")),
                 log_key: Some(self.folder.join("key")),
+                file: None,
             }
         }
     }

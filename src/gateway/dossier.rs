@@ -9,18 +9,21 @@ use std::collections::BTreeSet;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
+use super::due::RowOf;
 use super::publish::Loaded;
 use super::{Gateway, GatewayError, at, next_version, unchanged};
 use crate::authority::Authority;
+use crate::catalogue::{Catalogue, Category};
 use crate::code::{IndicatorCode, PartyId, RecordId};
-use crate::disclosure::Standing;
+use crate::disclosure::{Cause, Standing};
 use crate::ledger::Change;
+use crate::market::MarketConsents;
 use crate::model::Model;
 use crate::person::{IdType, Identity, Name, Person, PersonId};
 use crate::policies::PolicySet;
 use crate::record::{Held, Record, Repair};
 use crate::score::{self, Outcome};
-use crate::store::{Cell, Place, Write};
+use crate::store::{Cell, Check, Place, Write};
 use crate::tables;
 use crate::vault::{Part, PersonKeys, Vault};
 
@@ -30,6 +33,8 @@ pub(super) const RECORDS_MAX: usize = 2_000;
 const CHUNK_BYTES_MAX: usize = 56 * 1024;
 /// More chunks than the most records can fill.
 const CHUNKS_MAX: usize = 512;
+/// The part of a dossier, in its keys, that holds what the person said about market information.
+const MARKET: u8 = 2;
 
 /// What a dossier's cells hold, opened under an authority.
 pub(super) struct Dossier {
@@ -38,6 +43,9 @@ pub(super) struct Dossier {
     /// The register's entry, where the person is registered.
     pub person: Option<Person>,
     chunks: Vec<Chunk>,
+    market: MarketConsents,
+    market_changed: bool,
+    market_cell: Option<Cell>,
     person_cell: Option<Cell>,
     standing_cell: Option<Cell>,
     person_changed: bool,
@@ -69,12 +77,29 @@ impl Gateway {
         let standing_cell = self.get(&Place::new(tables::STANDING, person.0)).await?;
         let cells = self.store.scan(tables::DOSSIER, &person.0, &tables::after(&person.0), CHUNKS_MAX).await?;
         let mut chunks = Vec::with_capacity(cells.len());
+        let (mut market, mut market_cell) = (MarketConsents::default(), None);
         for (key, cell) in cells {
-            chunks.push(open_chunk(&self.vault, &keys, key, cell)?);
+            if key.get(32) == Some(&MARKET) {
+                market = open_market(&self.vault, &keys, key, &cell)?;
+                market_cell = Some(cell);
+            } else {
+                chunks.push(open_chunk(&self.vault, &keys, key, cell)?);
+            }
         }
         let person = if entry.is_empty() { None } else { Some(read_person(&entry)?) };
         let person_cell = Some(person_cell);
-        Ok(Some(Dossier { keys, person, chunks, person_cell, standing_cell, person_changed: false }))
+        let (person_changed, market_changed) = (false, false);
+        Ok(Some(Dossier {
+            keys,
+            person,
+            chunks,
+            market,
+            market_changed,
+            market_cell,
+            person_cell,
+            standing_cell,
+            person_changed,
+        }))
     }
 
     /// The dossier of somebody of whom something is about to be known.
@@ -89,6 +114,9 @@ impl Gateway {
                 keys: self.vault.new_person(person)?,
                 person: None,
                 chunks: Vec::new(),
+                market: MarketConsents::default(),
+                market_changed: false,
+                market_cell: None,
                 person_cell: None,
                 standing_cell: None,
                 person_changed: true,
@@ -103,6 +131,7 @@ impl Gateway {
         dossier: &Dossier,
         policies: &Loaded,
         day: Date,
+        cause: Cause,
     ) -> Result<(), GatewayError> {
         let keys = &dossier.keys;
         let person = Place::new(tables::PERSON, keys.person().0);
@@ -122,14 +151,59 @@ impl Gateway {
             let value = self.vault.seal_own(keys, chunk.part, at(&place, version), &content)?;
             change.writes.push(Write::Put(place, Cell { version, value }));
         }
-        let standing = dossier.standing(policies, day);
+        if dossier.market_changed {
+            let place = market_place(keys.person());
+            let version = next_version(dossier.market_cell.as_ref());
+            let value = self.vault.seal_own(keys, Part::Own, at(&place, version), &dossier.market.encode())?;
+            change.writes.push(Write::Put(place, Cell { version, value }));
+        }
+        let (before, check) = self.standing_of(dossier)?;
+        let row = if dossier.standing_cell.is_some() { RowOf::of(before.as_ref()) } else { RowOf::none() };
+        let mut standing = dossier.standing(policies, day);
         let place = Place::new(tables::STANDING, keys.person().0);
         let version = next_version(dossier.standing_cell.as_ref());
+        let next = standing.as_ref().and_then(|standing| standing.next_change);
+        let row = self.move_row(change, keys.person(), row, next, version)?;
+        if let Some(standing) = &mut standing {
+            standing.row = row;
+            if let Some(before) = &before {
+                standing.follow(before, cause);
+            }
+        }
         let value = self.vault.seal_standing(keys, version, standing.as_ref())?;
-        change.checks.push(unchanged(&place, dossier.standing_cell.as_ref()));
+        change.checks.push(check);
         change.writes.push(Write::Put(place, Cell { version, value }));
         Ok(())
     }
+
+    /// The standing as its cell has it, and that it is still so; none for somebody who is not registered.
+    pub(super) fn standing_of(&self, dossier: &Dossier) -> Result<(Option<Standing>, Check), GatewayError> {
+        let place = Place::new(tables::STANDING, dossier.keys.person().0);
+        let check = unchanged(&place, dossier.standing_cell.as_ref());
+        let standing = match &dossier.standing_cell {
+            Some(cell) => self.vault.open_standing(&dossier.keys, cell.version, &cell.value)?,
+            None => None,
+        };
+        Ok((standing, check))
+    }
+
+    /// The same, without the person's records being read; none where nothing is known of them.
+    pub(super) async fn standing_by(
+        &self,
+        authority: &dyn Authority,
+        person: PersonId,
+    ) -> Result<Option<Option<Standing>>, GatewayError> {
+        let [person_cell, standing_cell] = [tables::PERSON, tables::STANDING].map(|table| Place::new(table, person.0));
+        let [person_cell, standing_cell] = self.get_all([person_cell, standing_cell]).await?;
+        let Some((person_cell, standing_cell)) = person_cell.zip(standing_cell) else { return Ok(None) };
+        let (keys, _) = self.vault.open_person(authority, person, person_cell.version, &person_cell.value)?;
+        Ok(Some(self.vault.open_standing(&keys, standing_cell.version, &standing_cell.value)?))
+    }
+}
+
+/// What a person said about market information lies beside the records, so that it is read with them.
+fn market_place(person: &PersonId) -> Place {
+    Place::new(tables::DOSSIER, tables::key(&[&person.0, &[MARKET], &[0, 0]]))
 }
 
 fn open_chunk(vault: &Vault, keys: &PersonKeys, key: Vec<u8>, cell: Cell) -> Result<Chunk, GatewayError> {
@@ -146,14 +220,49 @@ fn open_chunk(vault: &Vault, keys: &PersonKeys, key: Vec<u8>, cell: Cell) -> Res
     Ok(Chunk { part, number, bytes: content.len(), held, cell: Some(cell), changed: false })
 }
 
-/// The records in one cell of a person.
-pub(super) fn open_records(
-    vault: &Vault,
-    keys: &PersonKeys,
-    key: Vec<u8>,
-    cell: Cell,
-) -> Result<Vec<Held>, GatewayError> {
-    open_chunk(vault, keys, key, cell).map(|chunk| chunk.held)
+/// The cells of one person's dossier, opened one after the other by whoever reads many people.
+#[derive(Default)]
+pub(super) struct Opened {
+    held: Vec<Held>,
+    market: MarketConsents,
+}
+
+impl Opened {
+    pub(super) fn add(
+        &mut self,
+        vault: &Vault,
+        keys: &PersonKeys,
+        key: Vec<u8>,
+        cell: Cell,
+    ) -> Result<(), GatewayError> {
+        if key.get(32) == Some(&MARKET) {
+            self.market = open_market(vault, keys, key, &cell)?;
+        } else {
+            self.held.extend(open_chunk(vault, keys, key, cell)?.held);
+        }
+        Ok(())
+    }
+
+    /// All records as they count.
+    pub(super) fn held(mut self, catalogue: &Catalogue) -> Vec<Held> {
+        let market = &self.market;
+        self.held.iter_mut().filter(|held| has_lapsed(market, catalogue, held)).for_each(|held| held.withdrawn = true);
+        self.held
+    }
+}
+
+fn open_market(vault: &Vault, keys: &PersonKeys, key: Vec<u8>, cell: &Cell) -> Result<MarketConsents, GatewayError> {
+    let place = Place::new(tables::DOSSIER, key);
+    let content = vault.open_own(keys, Part::Own, at(&place, cell.version), &cell.value)?;
+    MarketConsents::decode(&content).ok_or_else(|| broken("dossier"))
+}
+
+/// Whether a record is of the market, and the consent that it names does not stand.
+fn has_lapsed(market: &MarketConsents, catalogue: &Catalogue, held: &Held) -> bool {
+    let record = &held.record;
+    // Looked at first: few records name a consent at all.
+    let of_market = || catalogue.get(record.indicator.as_str()).is_some_and(|i| i.category == Category::Market);
+    record.consent_ref.is_some() && of_market() && !market.stands(record)
 }
 
 fn chunk_place(person: &PersonId, part: Part, number: u16) -> Place {
@@ -167,16 +276,37 @@ fn chunk_place(person: &PersonId, part: Part, number: u16) -> Place {
 impl Dossier {
     /// Whether anything is to be written.
     pub fn changed(&self) -> bool {
-        self.person_changed || self.chunks.iter().any(|chunk| chunk.changed)
+        self.person_changed || self.market_changed || self.chunks.iter().any(|chunk| chunk.changed)
     }
 
-    /// All records.
-    pub fn held(&self) -> Cow<'_, [Held]> {
+    /// All records as they count: one of the market whose consent was taken back is withdrawn here, and its cell
+    /// knows nothing of it.
+    pub fn held(&self, catalogue: &Catalogue) -> Cow<'_, [Held]> {
+        let lapsed = |held: &Held| has_lapsed(&self.market, catalogue, held);
+        let own = || self.chunks.iter().filter(|chunk| chunk.part == Part::Own).flat_map(|chunk| &chunk.held);
+        let one_lapsed = own().any(lapsed);
         match self.chunks.as_slice() {
             // As nearly everybody's are.
-            [chunk] => Cow::Borrowed(&chunk.held),
-            chunks => chunks.iter().flat_map(|chunk| chunk.held.iter().cloned()).collect(),
+            [chunk] if !one_lapsed => Cow::Borrowed(&chunk.held),
+            chunks => {
+                let mut all: Vec<Held> = chunks.iter().flat_map(|chunk| chunk.held.iter().cloned()).collect();
+                if one_lapsed {
+                    all.iter_mut().filter(|held| lapsed(held)).for_each(|held| held.withdrawn = true);
+                }
+                all.into()
+            }
         }
+    }
+
+    /// What the person said about market information.
+    pub fn said_of_market(&self) -> &MarketConsents {
+        &self.market
+    }
+
+    /// The same, to be changed.
+    pub fn market(&mut self) -> &mut MarketConsents {
+        self.market_changed = true;
+        &mut self.market
     }
 
     /// How many records there are.
@@ -232,18 +362,17 @@ impl Dossier {
 
     /// The score on a day; none for somebody who is not registered.
     pub fn evaluate(&self, policies: &PolicySet, model: &Model, day: Date) -> Option<Outcome> {
-        self.person.as_ref().map(|person| score::evaluate(person, &self.held(), &policies.catalogue, model, day))
+        self.person
+            .as_ref()
+            .map(|person| score::evaluate(person, &self.held(&policies.catalogue), &policies.catalogue, model, day))
     }
 
     fn standing(&self, policies: &Loaded, day: Date) -> Option<Standing> {
-        let (person, held) = (self.person.as_ref()?, self.held());
         let (catalogue, model) = (&policies.catalogue, policies.model_in_force());
-        Some(Standing {
-            outcome: score::evaluate(person, &held, catalogue, model, day),
-            day,
-            next_change: score::next_boundary(person, &held, catalogue, model, day),
-            rules: *policies.rules(),
-        })
+        let (person, held) = (self.person.as_ref()?, self.held(catalogue));
+        let outcome = score::evaluate(person, &held, catalogue, model, day);
+        let next_change = score::next_boundary(person, &held, catalogue, model, day);
+        Some(Standing::new(outcome, day, next_change, *policies.rules()))
     }
 }
 
@@ -307,6 +436,8 @@ struct Stored {
     e: Option<(Date, Option<Date>)>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     w: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    b: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     f: bool,
 }
@@ -331,6 +462,7 @@ impl Stored {
                 Repair::Shorten { on, until } => (on, Some(until)),
             }),
             w: held.withdrawn,
+            b: held.withdrawn_because.clone(),
             f: held.frozen,
         }
     }
@@ -352,7 +484,7 @@ impl Stored {
             None => Repair::Exclude { on },
             Some(until) => Repair::Shorten { on, until },
         });
-        Some(Held { record, repair, withdrawn: self.w, frozen: self.f })
+        Some(Held { record, repair, withdrawn: self.w, withdrawn_because: self.b, frozen: self.f })
     }
 
     /// What the record adds to its chunk, with its comma.

@@ -17,14 +17,19 @@ impl Gateway {
         let people = parsed.iter().filter_map(|(_, person)| Some(person.as_ref().ok()?.0.0.as_slice()));
         let _turn = self.person_lanes.enter(people).await;
         for _ in 0..TRIES_MAX {
-            if let Some(intake) = self.enrol_once(batch, &parsed).await? {
+            if let Some(intake) = self.enrol_once(batch, lines, &parsed).await? {
                 return Ok(intake);
             }
         }
         Err(Refusal::Busy.into())
     }
 
-    async fn enrol_once(&self, batch: &Batch<'_>, parsed: &[Line]) -> Result<Option<Intake>, GatewayError> {
+    async fn enrol_once(
+        &self,
+        batch: &Batch<'_>,
+        lines: &[(u64, &[u8])],
+        parsed: &[Line],
+    ) -> Result<Option<Intake>, GatewayError> {
         let mut touched = Touched::none(batch.rule);
         let mut intake = Intake::default();
         for (line, person) in parsed {
@@ -45,7 +50,10 @@ impl Gateway {
                 dossier.register(person.clone());
             }
         }
-        let (change, nonce) = self.upload_change(batch, LogAction::Register, &touched)?;
+        let (mut change, nonce) = self.upload_change(batch, LogAction::Register, &touched)?;
+        if !batch.dry {
+            self.add_receipt(&mut change, batch, lines, &mut intake)?;
+        }
         let receipt = self.record(change, nonce.as_ref()).await?;
         Ok(receipt.map(|_| intake))
     }

@@ -6,14 +6,15 @@ use jiff::{Timestamp, civil::Date};
 
 use super::ask::PAGE_PLACES;
 use super::consents::ConsentView;
+use super::market::{self, MarketView};
 use super::publish::Loaded;
 use super::{Gateway, GatewayError, Refusal, at, merged};
 use crate::access_log::entry::{Body, Subject};
 use crate::access_log::proof::Proof;
 use crate::authority::{Authority, Login};
-use crate::code::{PartyId, ScenarioId};
+use crate::code::{PartyId, RecordId, ScenarioId};
 use crate::consent::ConsentId;
-use crate::disclosure::{DayCell, Decision, decide};
+use crate::disclosure::{Cause, DayCell, Decision, ScoreChange, decide};
 use crate::ledger::{EntryId, LeafPlace, LogReader};
 use crate::person::{Person, PersonId};
 use crate::record::Held;
@@ -30,6 +31,10 @@ pub struct ScoreView {
     pub explanation: Explanation,
     /// The policies that it follows from.
     pub policies: Arc<Loaded>,
+    /// How it changed lately, newest first.
+    pub changes: Vec<ScoreChange>,
+    /// What providers said who withdrew a record.
+    pub withdrawals: Vec<(PartyId, RecordId, String)>,
 }
 
 /// What a scenario's answer would be.
@@ -70,6 +75,8 @@ pub struct ExportView {
     pub records: Vec<Held>,
     /// All consents.
     pub consents: Vec<ConsentView>,
+    /// What the person said about market information.
+    pub market: Vec<MarketView>,
     /// With the catalogue and the model that the score follows from.
     pub policies: Arc<Loaded>,
 }
@@ -80,8 +87,27 @@ impl Gateway {
         let (_, day, policies) = self.moment().await?;
         let dossier = self.dossier(login, *login.person()).await?.ok_or(Refusal::NotFound)?;
         let person = dossier.person.as_ref().ok_or(Refusal::NotFound)?;
-        let explanation = explain(person, &dossier.held(), &policies.catalogue, policies.model_in_force(), day);
-        Ok(ScoreView { day, explanation, policies })
+        let held = dossier.held(&policies.catalogue);
+        let explanation = explain(person, &held, &policies.catalogue, policies.model_in_force(), day);
+        let said = |held: &Held| {
+            let reason = held.withdrawn_because.clone()?;
+            Some((held.record.provider.clone(), held.record.id.clone(), reason))
+        };
+        let withdrawals = held.iter().filter_map(said).collect();
+        let (standing, _) = self.standing_of(&dossier)?;
+        let mut changes = Vec::new();
+        if let Some(standing) = standing {
+            let (from, to) = (standing.outcome.score, explanation.outcome.score);
+            changes.extend(standing.changes.iter().rev().copied());
+            // Not swept yet: told all the same.
+            if from != to {
+                let by_rules = standing.rules != *policies.rules();
+                let cause = if by_rules { Cause::Rules } else { Cause::Days };
+                let on = standing.next_change.filter(|next| !by_rules && *next <= day).unwrap_or(day);
+                changes.insert(0, ScoreChange { on, from, to, cause });
+            }
+        }
+        Ok(ScoreView { day, explanation, policies, changes, withdrawals })
     }
 
     /// What a scenario's answer would be today, before choosing. It fixes nothing.
@@ -176,10 +202,11 @@ impl Gateway {
     pub async fn export(&self, login: &Login) -> Result<ExportView, GatewayError> {
         let (_, _, policies) = self.moment().await?;
         let dossier = self.dossier(login, *login.person()).await?.ok_or(Refusal::NotFound)?;
-        let records = dossier.held().into_owned();
+        let records = dossier.held(&policies.catalogue).into_owned();
+        let market = market::views(&dossier, &policies);
         let person = dossier.person.ok_or(Refusal::NotFound)?;
         let consents = self.consents(login).await?;
-        Ok(ExportView { person, records, consents, policies })
+        Ok(ExportView { person, records, consents, market, policies })
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date};
 use serde::{Deserialize, Serialize};
 
-use super::publish::LoadError;
+use super::publish::{LoadError, Loaded};
 use super::sessions::Staff;
 use super::{Gateway, GatewayError, Refusal, TRIES_MAX, at, next_version, unchanged};
 use crate::access::{Action, Condition, Role};
@@ -483,7 +483,9 @@ impl Gateway {
             impact: None,
         };
         let list = List::default();
-        let change = self.new_model(&list, &set.own_candidate(), Some(day), &stored, LogAction::Model, None)?;
+        let candidate = set.own_candidate();
+        let mut change = self.new_model(&list, &candidate, Some(day), &stored, LogAction::Model, None)?;
+        self.add_first_state(&mut change, Loaded::new(set.clone(), candidate).rules(), day)?;
         // Another gateway may have published it in the meantime, which is as good.
         self.record(change, None).await.map(drop)
     }

@@ -117,7 +117,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    fn new(set: PolicySet, model: Candidate) -> Self {
+    pub(super) fn new(set: PolicySet, model: Candidate) -> Self {
         let catalogue = set.file("catalogue.toml").unwrap_or_default();
         let digest = model.model.digest;
         let rules = Sha256::new().chain_update(Sha256::digest(catalogue)).chain_update(digest).finalize().into();

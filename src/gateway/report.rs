@@ -2,16 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::batches::BatchId;
 use super::dossier::{Dossier, RECORDS_MAX};
 use super::publish::Loaded;
+use super::sent;
 use super::upload::{Batch, Effect, Intake, RejectedLine, Touched};
-use super::{Gateway, GatewayError, Refusal, TRIES_MAX, at, next_version, unchanged};
+use super::{Gateway, GatewayError, Refusal, TRIES_MAX, unchanged};
 use crate::access_log::entry::LogAction;
+use crate::catalogue::Category;
+use crate::code::RecordId;
 use crate::intake::{self, LineCode, LineError, RecordRules, Source};
+use crate::ledger::Change;
 use crate::person::PersonId;
-use crate::record::{Held, Record};
-use crate::store::{Cell, Place, Write};
-use crate::tables;
+use crate::record::Held;
+use crate::store::{Cell, Place};
 
 impl Gateway {
     pub(super) async fn report_batch(&self, batch: &Batch<'_>, lines: &[(u64, &[u8])]) -> Result<Intake, GatewayError> {
@@ -19,24 +23,30 @@ impl Gateway {
         let rules = RecordRules { catalogue, prohibited, today: batch.day, source: Source::Party(&batch.caller.party) };
         let read = |line: &[u8]| {
             let held = intake::record(line, &rules)?;
-            let (person, origin) = (self.vault.person_id(&held.record.identity), self.origin_place(&held.record));
+            let origin = self.origin_place(&held.record.provider, &held.record.id);
+            let person = self.vault.person_id(&held.record.identity);
             Ok(Reported { person, origin, held })
         };
         let parsed: Vec<Line> = lines.iter().map(|(number, line)| (*number, read(line))).collect();
         let people = parsed.iter().filter_map(|(_, record)| Some(record.as_ref().ok()?.person.0.as_slice()));
         let _turn = self.person_lanes.enter(people).await;
         for _ in 0..TRIES_MAX {
-            if let Some(intake) = self.report_once(batch, &parsed).await? {
+            if let Some(intake) = self.report_once(batch, lines, &parsed).await? {
                 return Ok(intake);
             }
         }
         Err(Refusal::Busy.into())
     }
 
-    async fn report_once(&self, batch: &Batch<'_>, parsed: &[Line]) -> Result<Option<Intake>, GatewayError> {
+    async fn report_once(
+        &self,
+        batch: &Batch<'_>,
+        lines: &[(u64, &[u8])],
+        parsed: &[Line],
+    ) -> Result<Option<Intake>, GatewayError> {
         let good = parsed.iter().filter_map(|(_, record)| record.as_ref().ok());
         let origins = self.origins(good.map(|reported| reported.origin.clone()).collect()).await?;
-        let mut read = Read { touched: Touched::none(batch.rule), origins };
+        let mut read = Read { touched: Touched::none(batch.rule), origins, listed: Vec::new() };
         let mut intake = Intake::default();
         for (line, record) in parsed {
             let taken = match record {
@@ -49,16 +59,37 @@ impl Gateway {
             }
         }
         let (mut change, nonce) = self.upload_change(batch, LogAction::Report, &read.touched)?;
-        for (place, origin) in &read.origins {
-            if let Some(holder) = origin.moved_to.filter(|_| !batch.dry) {
-                let version = next_version(origin.cell.as_ref());
-                let value = self.vault.seal_indexed(at(place, version), &holder.0, 64)?;
-                change.checks.push(unchanged(place, origin.cell.as_ref()));
-                change.writes.push(Write::Put(place.clone(), Cell { version, value }));
-            }
+        if !batch.dry {
+            let id = self.add_receipt(&mut change, batch, lines, &mut intake)?;
+            self.add_origins(&mut change, batch, id, &read).await?;
         }
         let receipt = self.record(change, nonce.as_ref()).await?;
         Ok(receipt.map(|_| intake))
+    }
+
+    /// Writes who holds the batch's records now, and where they stand in their provider's list.
+    async fn add_origins(
+        &self,
+        change: &mut Change,
+        batch: &Batch<'_>,
+        id: BatchId,
+        read: &Read,
+    ) -> Result<(), GatewayError> {
+        let listed = self.add_listed(change, batch, id, &read.listed).await?;
+        for (place, origin) in &read.origins {
+            let Some(holder) = origin.holder() else { continue };
+            let before =
+                origin.stored.unwrap_or(sent::Origin { holder, listed: None, withdrawn: false, objections: 0 });
+            let place_in_list = origin.listed_as.as_ref().and_then(|id| listed.get(id)).copied();
+            let after = sent::Origin { holder, listed: before.listed.or(place_in_list), ..before };
+            if origin.doubted {
+                change.checks.push(unchanged(place, origin.cell.as_ref()));
+            }
+            if origin.stored != Some(after) {
+                self.write_origin(change, place, origin.cell.as_ref(), &after)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts one record where it belongs, in memory.
@@ -71,7 +102,13 @@ impl Gateway {
         let (person, place, mut held) = (reported.person, &reported.origin, reported.held.clone());
         let (provider, id) = (held.record.provider.clone(), held.record.id.clone());
         let holder = read.origins.get(place).and_then(Origin::holder);
-        self.touch(&mut read.touched, person).await?;
+        let market = policies.catalogue.get(held.record.indicator.as_str());
+        let market = market.is_some_and(|indicator| indicator.category == Category::Market);
+        let dossier = self.touch(&mut read.touched, person).await?;
+        if market && !dossier.said_of_market().permits(&held.record) {
+            let message = "the person has given no consent of this id to this provider for this indicator, or has taken it back: ask them for a new one";
+            return Ok(Err(LineError::new(LineCode::ConsentRequired, message)));
+        }
 
         let mut effect = Effect::Accepted;
         if let Some(holder) = holder {
@@ -84,6 +121,9 @@ impl Gateway {
                     return Ok(Ok(Effect::Unchanged));
                 }
                 effect = Effect::Replaced;
+            } else if let Some(origin) = read.origins.get_mut(place) {
+                // Moved to somebody else since its origin was read, most likely: then all is to be read anew.
+                origin.doubted = true;
             }
         }
         let full = |dossier: &Dossier| dossier.len() >= RECORDS_MAX;
@@ -98,15 +138,16 @@ impl Gateway {
         if let Some(dossier) = read.touched.get_mut(&person) {
             dossier.insert(held, policies);
         }
-        if let Some(origin) = read.origins.get_mut(place).filter(|_| moves_in) {
-            origin.moved_to = Some(person);
+        if let Some(origin) = read.origins.get_mut(place) {
+            if moves_in {
+                origin.moved_to = Some(person);
+            }
+            if origin.listed_as.is_none() && origin.stored.is_none_or(|stored| stored.listed.is_none()) {
+                origin.listed_as = Some(id.clone());
+                read.listed.push(id);
+            }
         }
         Ok(Ok(effect))
-    }
-
-    fn origin_place(&self, record: &Record) -> Place {
-        let (provider, id) = (record.provider.as_str().as_bytes(), record.id.as_str().as_bytes());
-        Place::new(tables::ORIGIN, self.vault.lookup("origin", &[provider, id]))
     }
 
     /// Who holds the last versions of a batch's records, in one round trip.
@@ -114,14 +155,8 @@ impl Gateway {
         let places: Vec<Place> = places.into_iter().collect();
         let cells = self.store.get_many(&places).await?;
         let origin = |(place, cell): (Place, Option<Cell>)| {
-            let stored = match &cell {
-                Some(cell) => {
-                    let bytes = self.vault.open_indexed(at(&place, cell.version), &cell.value)?;
-                    bytes.first_chunk::<32>().copied().map(PersonId)
-                }
-                None => None,
-            };
-            Ok((place, Origin { cell, stored, moved_to: None }))
+            let stored = cell.as_ref().map(|cell| self.open_origin(&place, cell)).transpose()?;
+            Ok((place, Origin { cell, stored, moved_to: None, listed_as: None, doubted: false }))
         };
         places.into_iter().zip(cells).map(origin).collect()
     }
@@ -141,17 +176,23 @@ struct Reported {
 struct Read {
     touched: Touched,
     origins: BTreeMap<Place, Origin>,
+    /// Those that come into the provider's list, in the order of their lines.
+    listed: Vec<RecordId>,
 }
 
-/// Who holds a record's last version.
+/// Who holds a record's last version, and where it is listed.
 struct Origin {
     cell: Option<Cell>,
-    stored: Option<PersonId>,
+    stored: Option<sent::Origin>,
     moved_to: Option<PersonId>,
+    /// Its id, where this batch brings it into the list.
+    listed_as: Option<RecordId>,
+    /// Whether its holder turned out not to hold it.
+    doubted: bool,
 }
 
 impl Origin {
     fn holder(&self) -> Option<PersonId> {
-        self.moved_to.or(self.stored)
+        self.moved_to.or(self.stored.map(|stored| stored.holder))
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use tokio::task::JoinSet;
 
-use super::dossier::{open_records, read_person};
+use super::dossier::{Opened, read_person};
 use super::models::Registry;
 use super::publish::Loaded;
 use super::sessions::Staff;
@@ -109,16 +109,17 @@ fn count_page(vault: &Vault, trial: &Trial, people: Cells, records: Cells) -> Re
             key.as_slice().try_into().map_err(|_| GatewayError::Fault("a person's key is odd".into()))?;
         let person = PersonId(id);
         let (keys, entry) = vault.open_person(&authority, person, cell.version, &cell.value)?;
-        let mut held = Vec::new();
+        let mut opened = Opened::default();
         while let Some((at, cell)) = records.next_if(|(at, _)| at.as_slice() < key.as_slice() || at.starts_with(&key)) {
             // Those of somebody who came since the people were read belong to nobody here.
             if at.starts_with(&key) {
-                held.extend(open_records(vault, &keys, at, cell)?);
+                opened.add(vault, &keys, at, cell)?;
             }
         }
         if entry.is_empty() {
             continue;
         }
+        let held = opened.held(&trial.catalogue);
         let [a, b, c, d, e, f, g, h, ..] = id;
         trial.count(&mut moves, u64::from_be_bytes([a, b, c, d, e, f, g, h]), &read_person(&entry)?, &held);
     }
@@ -144,7 +145,7 @@ pub async fn try_on_store(
     (file, bytes): (&str, &[u8]),
 ) -> Result<Impact, GatewayError> {
     let outcome = Outcome { status: Status::Scored, score: Some(500), grade: None };
-    let decoy = Standing { outcome, day, next_change: Some(day), rules: [0; 32] };
+    let decoy = Standing::new(outcome, day, Some(day), [0; 32]);
     let vault = Arc::new(Vault::new(Arc::new(keys), entropy, &decoy)?);
     let mistakes = |mistakes: crate::policy::Mistakes| Refusal::ModelMistakes(mistakes.to_string());
     let after = set.candidate(file, bytes).map_err(mistakes)?.model;

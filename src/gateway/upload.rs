@@ -7,13 +7,16 @@ use std::collections::BTreeMap;
 
 use jiff::{Timestamp, civil::Date};
 
+use super::batches::BatchId;
 use super::dossier::Dossier;
 use super::publish::Loaded;
 use super::{Caller, Gateway, GatewayError};
 use crate::access::{Action, Condition};
 use crate::access_log::entry::{Body, LogAction, Subject};
+use crate::attestation::batch::{self, Feed};
 use crate::authority::Report;
 use crate::code::RuleId;
+use crate::disclosure::Cause;
 use crate::intake::LineError;
 use crate::ledger::Change;
 use crate::person::PersonId;
@@ -33,6 +36,8 @@ pub struct Intake {
     pub replaced: u64,
     /// Refused ones, by line.
     pub rejected: Vec<RejectedLine>,
+    /// The batches that it was taken in; each has a receipt.
+    pub batches: Vec<BatchId>,
 }
 
 /// A refused line.
@@ -67,21 +72,8 @@ impl Intake {
         self.unchanged += batch.unchanged;
         self.replaced += batch.replaced;
         self.rejected.extend(batch.rejected);
+        self.batches.extend(batch.batches);
     }
-}
-
-/// The lines of an NDJSON body with their numbers; blank ones are passed over, a byte order mark too.
-fn lines(body: &[u8]) -> Vec<(u64, &[u8])> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let lines = body.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    (1..).zip(lines).filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace)).collect()
-}
-
-/// What an upload's lines are.
-#[derive(Debug, Clone, Copy)]
-enum Feed {
-    Records,
-    Register,
 }
 
 /// One batch's surroundings.
@@ -93,6 +85,9 @@ pub(super) struct Batch<'a> {
     pub(super) day: Date,
     /// Only what it would do is asked.
     pub(super) dry: bool,
+    pub(super) feed: Feed,
+    /// Of its lines as they were sent.
+    pub(super) digest: [u8; 32],
 }
 
 /// The dossiers that a batch has read and changed so far.
@@ -148,12 +143,13 @@ impl Gateway {
             Ok(rule) => rule,
             Err(refusal) => return Err(self.refuse(caller, refusal).await),
         };
-        let lines = lines(body);
+        let lines = batch::lines(body);
         let mut intake = Intake::default();
         let mut caller = caller.clone();
         for lines in lines.chunks(BATCH_LINES_MAX) {
             let (now, day, policies) = self.moment().await?;
-            let batch = Batch { caller: &caller, rule: &rule, policies: &policies, now, day, dry };
+            let digest = batch::digest(lines);
+            let batch = Batch { caller: &caller, rule: &rule, policies: &policies, now, day, dry, feed, digest };
             intake.add(match feed {
                 Feed::Records => self.report_batch(&batch, lines).await?,
                 Feed::Register => self.enrol_batch(&batch, lines).await?,
@@ -197,20 +193,13 @@ impl Gateway {
         };
         let mut change = Change::entry(self.random()?, body);
         let nonce = self.spend_nonce(batch.caller, &mut change);
+        let cause = match batch.feed {
+            Feed::Records => Cause::Records,
+            Feed::Register => Cause::Register,
+        };
         for dossier in touched.dossiers.values().filter(|dossier| dossier.changed() && !batch.dry) {
-            self.add_dossier(&mut change, dossier, batch.policies, batch.day)?;
+            self.add_dossier(&mut change, dossier, batch.policies, batch.day, cause)?;
         }
         Ok((change, nonce))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::lines;
-
-    #[test]
-    fn lines_count_from_one_and_blank_ones_are_passed_over() {
-        let found = lines(b"\xef\xbb\xbf{\"a\":1}\r\n\n  \n{\"b\":2}\n");
-        assert_eq!(found, [(1, b"{\"a\":1}".as_slice()), (4, b"{\"b\":2}".as_slice())]);
     }
 }

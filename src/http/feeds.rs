@@ -97,5 +97,6 @@ fn counts(intake: &Intake) -> Value {
         "unchanged": intake.unchanged,
         "replaced": intake.replaced,
         "rejected": rejected,
+        "batches": intake.batches.iter().map(|id| id.to_text()).collect::<Vec<_>>(),
     })
 }

@@ -8,13 +8,16 @@ use axum::routing::{delete, get, post};
 
 use super::app::App;
 use super::extract::PEOPLE_BODY_BYTES_MAX;
-use super::{answers, feeds, models, officers, people, public};
+use super::{answers, feeds, market, models, officers, people, public, sent};
 
 /// What relying parties, providers and the registrar call, over TLS.
 pub fn api(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/answers", post(answers::answers))
-        .route("/v1/records", post(feeds::records))
+        .route("/v1/records", get(sent::records).post(feeds::records))
+        .route("/v1/records/summary", get(sent::summary))
+        .route("/v1/records/{id}/withdrawal", post(sent::withdraw))
+        .route("/v1/batches/{id}", get(sent::batch))
         .route("/v1/register", post(feeds::register))
         .route("/docs/errors", get(public::errors))
         // Each of these has its own limit, from the policies.
@@ -30,6 +33,8 @@ pub fn web(app: Arc<App>) -> Router {
         .route("/v1/me/consents", get(people::consents).post(people::give))
         .route("/v1/me/consents/{id}", delete(people::revoke))
         .route("/v1/me/consents/{id}/codes", post(people::make_code))
+        .route("/v1/me/market-consents", get(market::list).post(market::give))
+        .route("/v1/me/market-consents/{id}", delete(market::withdraw))
         .route("/v1/me/accesses", get(people::accesses))
         .route("/v1/me/export", get(people::export))
         .route("/v1/access-log", get(officers::access_log))

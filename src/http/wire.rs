@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::catalogue::Catalogue;
+use crate::code::{PartyId, RecordId};
 use crate::consent::Consent;
+use crate::disclosure::ScoreChange;
 use crate::gateway::{
     AccessView, ConsentView, ExportView, Loaded, LogLine, LookView, NewCode, NewConsent, ScoreView, Summary,
 };
 use crate::ledger::LogName;
 use crate::policies::PolicySet;
 use crate::scenario::Scenario;
-use crate::score::{DimensionHold, ScoreHold, Suggestion};
+use crate::score::{DimensionHold, RecordPart, ScoreHold, Suggestion};
 use crate::text::Bilingual;
 
 /// A text in both languages.
@@ -80,6 +82,7 @@ pub(super) fn score(view: &ScoreView) -> Value {
                 "counts_from": record.counts_from,
                 "counts_until": record.counts_until,
                 "limits_score_to": record.limits_score_to,
+                "withdrawn_because": withdrawn_because(view, record),
             })
         })
         .collect();
@@ -100,8 +103,19 @@ pub(super) fn score(view: &ScoreView) -> Value {
         "held_by": held,
         "dimensions": dimensions,
         "records": records,
+        "changes": view.changes.iter().map(score_change).collect::<Vec<_>>(),
         "would_raise": explained.would_raise.iter().map(|s| suggestion(s, catalogue)).collect::<Vec<_>>(),
     })
+}
+
+/// What its provider said when it withdrew a record.
+fn withdrawn_because<'a>(view: &'a ScoreView, record: &RecordPart) -> Option<&'a str> {
+    let of = |(provider, id, _): &&(PartyId, RecordId, String)| *provider == record.provider && *id == record.id;
+    view.withdrawals.iter().find(of).map(|(.., reason)| reason.as_str())
+}
+
+fn score_change(change: &ScoreChange) -> Value {
+    json!({ "on": change.on, "from": change.from, "to": change.to, "because": change.cause.as_str() })
 }
 
 fn suggestion(suggestion: &Suggestion, catalogue: &Catalogue) -> Value {
@@ -190,6 +204,7 @@ pub(super) fn export(view: &ExportView) -> Value {
         "register": [view.person.to_json()],
         "records": view.records.iter().map(|held| held.to_json()).collect::<Vec<_>>(),
         "consents": view.consents.iter().map(consent_view).collect::<Vec<_>>(),
+        "market_consents": view.market.iter().map(super::market::shown).collect::<Vec<_>>(),
         "catalogue": view.policies.file("catalogue.toml"),
         "model": view.policies.model_text(),
     })

@@ -288,7 +288,8 @@ impl Auditor<'_> {
     /// Takes a line of a manifest, if no log has a newer one of that cell.
     ///
     /// Within a log a later line is the newer one. Between logs it is that of the higher version: each write
-    /// checks the version before it, so no two logs have the same one.
+    /// checks the version before it, so no two logs have the same one. A deletion is final between logs: a key whose
+    /// cell was deleted is not used again.
     fn line(&mut self, log: usize, entry: u64, line: manifest::Line) {
         let manifest::Line { table, key, version, digest } = line;
         let logged = Logged { version, digest, log, entry };
@@ -297,7 +298,8 @@ impl Auditor<'_> {
                 free.insert(logged);
                 None
             }
-            Entry::Occupied(mut held) if held.get().log == log || held.get().version < version => {
+            Entry::Occupied(held) if held.get().log != log && held.get().version == 0 => None,
+            Entry::Occupied(mut held) if held.get().log == log || version == 0 || held.get().version < version => {
                 held.insert(logged);
                 None
             }

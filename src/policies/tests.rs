@@ -78,8 +78,9 @@ fn the_shipped_rules_give_each_action_to_its_role_alone() {
     let set = set(&[]);
     let role_of = |action| match action {
         Action::Ask => vec![Role::Merchant, Role::Department],
-        Action::Report => vec![Role::Provider],
+        Action::Report | Action::Withdraw => vec![Role::Provider],
         Action::Register => vec![Role::Registrar],
+        Action::ReadSent => vec![Role::Provider, Role::Registrar],
         Action::ReadOwn | Action::Consent | Action::Revoke | Action::MakeCode => vec![Role::Person],
         Action::ReadLog | Action::OpenCase | Action::ConfirmCase | Action::LookUp => vec![Role::Officer],
         Action::TryModel | Action::DraftModel | Action::PublishModel => vec![Role::Operator],
@@ -92,7 +93,7 @@ fn the_shipped_rules_give_each_action_to_its_role_alone() {
         Action::ConfirmCase => vec![Condition::AnotherOfficer],
         Action::LookUp => vec![Condition::OpenCase],
         Action::PublishModel => vec![Condition::CommentPeriodOver, Condition::TwoApprovals],
-        Action::Register | Action::ReadLog | Action::OpenCase => vec![],
+        Action::Register | Action::Withdraw | Action::ReadSent | Action::ReadLog | Action::OpenCase => vec![],
         Action::TryModel | Action::DraftModel | Action::ApproveModel => vec![],
     };
     for (_, action) in Action::ALL {

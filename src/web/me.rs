@@ -34,6 +34,7 @@ struct ScorePage {
     base: String,
     parts: Vec<Part>,
     others: Vec<Line>,
+    changes: Vec<String>,
     model: String,
 }
 
@@ -78,7 +79,14 @@ fn score_page(state: &WebState, seen: &Seen, view: &ScoreView) -> ScorePage {
     let model = policies.model_in_force();
     let outcome = &explanation.outcome;
     let indicator = |code: &str| policies.catalogue.get(code);
-    let line = |record: &RecordPart| line(lang, record, indicator(record.indicator.as_str()), &policies.parties);
+    let line = |record: &RecordPart| {
+        let mut line = line(lang, record, indicator(record.indicator.as_str()), &policies.parties);
+        let said = view.withdrawals.iter().find(|(by, id, _)| *by == record.provider && *id == record.id);
+        if let Some((.., reason)) = said {
+            line.why.push_str(&format!("{}{reason}", lang.pick("：", ": ")));
+        }
+        line
+    };
     let score = outcome.score.map(|number| {
         let code = outcome.grade.as_ref().map_or("", |grade| grade.as_str());
         let grade = model.grades.iter().find(|grade| grade.code.as_str() == code);
@@ -130,6 +138,7 @@ fn score_page(state: &WebState, seen: &Seen, view: &ScoreView) -> ScorePage {
         base: explanation.base.to_string(),
         parts,
         others: explanation.records.iter().filter(outside).map(line).collect(),
+        changes: view.changes.iter().map(|change| lang.changed(change)).collect(),
         model: explanation.model.clone(),
     }
 }

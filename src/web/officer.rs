@@ -30,13 +30,17 @@ const CHART_DAYS_MAX: i32 = 60;
 const COUNTS_MAX: usize = 500;
 
 /// What the filters offer.
-const ACTIONS: [LogAction; 17] = [
+const ACTIONS: [LogAction; 22] = [
     LogAction::Ask,
     LogAction::Refuse,
     LogAction::Report,
     LogAction::Register,
+    LogAction::Withdraw,
+    LogAction::ReadSent,
     LogAction::Consent,
     LogAction::Revoke,
+    LogAction::MarketConsent,
+    LogAction::MarketWithdrawal,
     LogAction::MakeCode,
     LogAction::OpenCase,
     LogAction::ConfirmCase,
@@ -48,6 +52,7 @@ const ACTIONS: [LogAction; 17] = [
     LogAction::ApproveModel,
     LogAction::Restore,
     LogAction::Rotate,
+    LogAction::Sweep,
 ];
 
 #[derive(Template)]

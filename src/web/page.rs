@@ -65,6 +65,7 @@ impl Page {
                 ("/me", w.nav_score),
                 ("/me/answers", w.nav_answers),
                 ("/me/consents", w.nav_consents),
+                ("/me/market", w.nav_market),
                 ("/me/accesses", w.nav_accesses),
             ],
             Area::Officer => &[("/officer", w.nav_log), ("/officer/cases", w.nav_cases), ("/models", w.nav_models)],

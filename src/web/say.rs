@@ -6,6 +6,7 @@ use jiff::{Timestamp, civil::Date};
 use super::words::Lang;
 use crate::catalogue::Indicator;
 use crate::code::PartyId;
+use crate::disclosure::{Cause, ScoreChange};
 use crate::gateway::Refusal;
 use crate::model::Model;
 use crate::scenario::Question;
@@ -103,6 +104,29 @@ impl Lang {
             }
             (Self::Zh, None) => "如果没有新的记录，它不会变化。".into(),
             (Self::En, None) => "If nothing new arrives, it stays as it is.".into(),
+        }
+    }
+
+    /// One change of the score, as a sentence.
+    pub(super) fn changed(self, change: &ScoreChange) -> String {
+        let none = self.pick("没有积分", "no score");
+        let score = |score: Option<u16>| score.map_or_else(|| none.to_owned(), |score| score.to_string());
+        let why = match (change.cause, change.from) {
+            (Cause::Records, _) => self.pick("有新的或更正的记录", "records came, or were corrected"),
+            (Cause::Register, _) => self.pick("人员登记有变化", "the register changed"),
+            (Cause::Withdrawal, _) => self.pick("报送单位撤回了记录", "a provider withdrew a record"),
+            (Cause::MarketConsent, _) => {
+                self.pick("您改变了市场信息的同意", "you changed a consent to market information")
+            }
+            (Cause::Days, None) => self.pick("您已年满 18 周岁", "you came of age"),
+            (Cause::Days, Some(_)) => self
+                .pick("时间过去：有记录到期、生效或权重变化", "time passed: a record ended, began or weighs otherwise"),
+            (Cause::Rules, _) => self.pick("目录或评分模型有变化", "the catalogue or the model changed"),
+        };
+        let (day, from, to) = (self.short_day(change.on), score(change.from), score(change.to));
+        match self {
+            Self::Zh => format!("{day}：{from} → {to}。原因：{why}。"),
+            Self::En => format!("{day}: {from} → {to}, because {why}."),
         }
     }
 
@@ -316,8 +340,12 @@ impl Lang {
             "refuse" => self.pick("拒绝", "Refuse"),
             "report" => self.pick("报送", "Report"),
             "register" => self.pick("登记", "Register"),
+            "withdraw" => self.pick("撤回记录", "Withdraw a record"),
+            "read-sent" => self.pick("查阅报送", "Read what was sent"),
             "consent" => self.pick("给出同意", "Consent"),
             "revoke" => self.pick("收回同意", "Revoke"),
+            "market-consent" => self.pick("同意报送市场信息", "Consent to market information"),
+            "market-withdrawal" => self.pick("收回市场信息同意", "Take back consent to market information"),
             "make-code" => self.pick("生成一次性码", "Make a code"),
             "open-case" => self.pick("立案", "Open a case"),
             "confirm-case" => self.pick("确认案件", "Confirm a case"),
@@ -328,6 +356,7 @@ impl Lang {
             "draft-model" => self.pick("模型征求意见", "Draft a model"),
             "approve-model" => self.pick("批准模型", "Approve a model"),
             "restore" => self.pick("从备份恢复", "Restore from a backup"),
+            "sweep" => self.pick("按日更新", "Days passed"),
             "rotate" => self.pick("更换密钥", "Rotate keys"),
             other => other,
         }

@@ -48,6 +48,15 @@ async fn every_page(world: &World, lang: Lang) -> Vec<(String, Got)> {
     add("code", world.post(&format!("/me/consents/{id}/codes"), &person, lang, "").await);
     world.post(&format!("/me/consents/{declined}/revoke"), &person, lang, "").await;
     add("consents", world.get("/me/consents", &person, lang).await);
+    add("market-none", world.get("/me/market", &person, lang).await);
+    world.post("/me/market", &person, lang, "provider=yx-telecom").await;
+    let market = world.get("/me/market", &person, lang).await;
+    let given = market.html.split("/me/market/").nth(1).unwrap().split('/').next().unwrap().to_owned();
+    add("market", market);
+    add("market-wrong", world.post("/me/market", &person, lang, "provider=yx-bike").await);
+    add("market-foreign", world.post(&format!("/me/market/{given}/withdraw"), &other, lang, "").await);
+    world.post(&format!("/me/market/{given}/withdraw"), &person, lang, "").await;
+    add("market-withdrawn", world.get("/me/market", &person, lang).await);
     add("counter", world.get("/counter", &library, lang).await);
     add("counter-wrong", world.post("/counter", &library, lang, "scenario=library-deposit&code=0000-0000-0000").await);
     let ask = format!("scenario=library-more-books&code={token}");
@@ -102,7 +111,8 @@ fn check(name: &str, got: &Got, lang: Lang) {
     let expected = match name {
         "not-logged-in" => 401,
         "wrong-role" | "case-own" | "counter-wrong" => 403,
-        "unknown-login" => 404,
+        "unknown-login" | "market-foreign" => 404,
+        "market-wrong" => 400,
         "beyond" | "case-wrong" | "model-wrong" => 422,
         "model-in-comment" => 409,
         _ => 200,

@@ -74,6 +74,7 @@ words! {
     nav_score: "我的积分", "Score";
     nav_answers: "可享受的", "Benefits";
     nav_consents: "我的同意", "Consents";
+    nav_market: "市场信息", "Market information";
     nav_accesses: "谁问过", "Who asked";
     nav_log: "访问日志", "Access log";
     nav_cases: "案件", "Cases";
@@ -123,6 +124,7 @@ words! {
     score_held_ceiling: "总和高于上限，按上限计。", "The sum lies above the highest score, which holds.";
     raise_title: "怎样会变化", "What would change it";
     raise_none: "目前没有什么会再提高它。", "Nothing would raise it further now.";
+    changes_title: "最近的变化", "What changed lately";
     made_title: "由什么组成", "What it is made of";
     made_base: "每人的起点", "Where everybody starts";
     made_none: "没有计入的记录。", "No records count here.";
@@ -214,6 +216,22 @@ words! {
     code_alt: "一次性码的二维码", "The code as a QR code";
     code_over: "这个码已过期。", "This code is over.";
     code_again: "再生成一个", "Make another";
+
+    // market information
+    market_title: "市场信息", "Market information";
+    market_sees: "仅您本人可见；报送单位会知道您是否同意它报送", "Only you see this; a provider learns whether you let it report";
+    market_lead: "企业、协会等的市场信用信息，要经您同意才能计入积分（第八条）。同意可以随时收回，收回后，凭它报送的记录立即不再计入。",
+        "Information from businesses and associations counts only with your consent (Article 8). Take a consent back at any time, and the records that rest on it stop counting at once.";
+    market_none: "您没有同意任何单位报送市场信息。", "You let nobody report market information about you.";
+    market_given: "在这里同意", "Given here";
+    market_paper: "纸质授权，由报送单位保管并负责", "On paper: the provider keeps it and answers for it";
+    market_reference: "纸质授权编号", "Number of the form";
+    market_id: "授权编号", "Number to give the provider";
+    market_what: "哪些信息", "Which information";
+    market_records: "凭它报送的", "Resting on it";
+    market_new: "同意一个单位报送", "Let a provider report";
+    market_new_lead: "同意以后，把授权编号告诉该单位。不同意，不影响您的任何权利。",
+        "Then give the provider the number. Not consenting takes nothing from you.";
 
     // who asked
     accesses_title: "谁问过", "Who asked";
@@ -350,6 +368,10 @@ words! {
     report_register: "登记信息送到：", "Lines of the register go to:";
     report_result: "回执逐行说明：采纳、未变、替换或退回，退回的有代码和原因。",
         "The answer says of each line whether it was accepted, unchanged, replaced or refused, with a code and a reason.";
+
+    report_receipts: "回执、清单和撤回", "Receipts, your list, withdrawals";
+    report_receipts_lead: "答复里的 batches 是各批的编号。每批有签名的回执和日志证明，请一并保存；撤回的记录不再计入，本人看得到原因。",
+        "The answer names the batches. Each has a signed receipt with its log proof: keep both. A withdrawn record counts no more, and the person sees why.";
 
     // scenarios
     scenarios_title: "用在哪里", "Where it is used";

@@ -6,7 +6,7 @@ use jadegate::client::{Client, Response};
 use jadegate::http::problem::code::{CODES, LINE_CODES};
 use serde_json::{Value, json};
 
-use crate::support::deployment::{ANSWERS, Deployment, LIBRARY, NDJSON, REGISTRAR, SCENARIO, question, text};
+use crate::support::deployment::{ANSWERS, COURT, Deployment, LIBRARY, NDJSON, REGISTRAR, SCENARIO, question, text};
 
 fn document() -> Value {
     serde_json::from_str(include_str!("../../src/http/openapi.json")).unwrap()
@@ -228,6 +228,46 @@ async fn answers_are_as_they_are_described() {
     is("get /v1/access-log", &one.get("/v1/access-log?action=ask").await.unwrap());
     is("get /v1/access-log/summary", &one.get("/v1/access-log/summary").await.unwrap());
     is("get /v1/me/accesses", &me.get("/v1/me/accesses").await.unwrap());
+
+    let market = "/v1/me/market-consents";
+    let given = me.post_json(market, &json!({ "provider": "yx-telecom" })).await.unwrap();
+    is("post /v1/me/market-consents", &given);
+    let given = text(&given.json().unwrap(), "id");
+    for wrong in [json!({ "provider": "yx-bike" }), json!({}), json!({ "provider": "yx-telecom", "indicators": [] })] {
+        is("post /v1/me/market-consents", &me.post_json(market, &wrong).await.unwrap());
+    }
+    is("get /v1/me/market-consents", &me.get(market).await.unwrap());
+    is("get /v1/me/market-consents", &me.get("/v1/me/market-consents?limit=0").await.unwrap());
+    is("get /v1/me/market-consents", &public.get(market).await.unwrap());
+    for id in [given.as_str(), &given, "nothing"] {
+        let one = format!("{market}/{id}");
+        is("delete /v1/me/market-consents/{id}", &without_body(&mut me, http::Method::DELETE, &one).await);
+    }
+
+    let mut court = city.party(COURT);
+    let record = json!({ "id": "w-1", "provider": COURT, "indicator": "civil-judgment-unperformed",
+        "person": { "id_number": city.people[0], "name": "某" }, "occurred_on": "2026-03-01" });
+    let taken = court.post("/v1/records", NDJSON, record.to_string(), vec![]).await.unwrap();
+    is("post /v1/records", &taken);
+    let batch = taken.json().unwrap()["batches"][0].as_str().unwrap().to_owned();
+    is("get /v1/batches/{id}", &court.get(&format!("/v1/batches/{batch}")).await.unwrap());
+    is("get /v1/batches/{id}", &library.get(&format!("/v1/batches/{batch}")).await.unwrap());
+    is("get /v1/batches/{id}", &court.get("/v1/batches/nothing").await.unwrap());
+    let withdrawal = "/v1/records/w-1/withdrawal";
+    for body in [json!({ "reason": "x" }), json!({ "reason": " " }), json!({}), json!({ "reason": "x", "more": 1 })] {
+        is("post /v1/records/{id}/withdrawal", &court.post_json(withdrawal, &body).await.unwrap());
+    }
+    is(
+        "post /v1/records/{id}/withdrawal",
+        &court.post_json("/v1/records/no%2Fthing/withdrawal", &json!({ "reason": "x" })).await.unwrap(),
+    );
+    for path in ["/v1/records", "/v1/records/summary"] {
+        is(&format!("get {path}"), &court.get(path).await.unwrap());
+        is(&format!("get {path}"), &city.nobody().get(path).await.unwrap());
+    }
+    for query in ["limit=0", "before=nothing", "by=id"] {
+        is("get /v1/records", &court.get(&format!("/v1/records?{query}")).await.unwrap());
+    }
 
     let mut registrar = city.party(REGISTRAR);
     for (operation, body) in [("post /v1/register", "{}\n"), ("post /v1/records", "{}\n")] {

@@ -326,10 +326,10 @@ impl<'p> Maker<'p> {
             occurred_on: occurred_on.max(after_birth),
             valid_until: None,
             quantity,
-            consent_ref: rests_on_consent.then(|| format!("auth-{:06}-{made:02}", index + 1)),
+            consent_ref: rests_on_consent.then(|| format!("paper:{:06}-{made:02}", index + 1)),
             detail: None,
         };
-        resident.records.push(Held { record, repair: None, withdrawn: false, frozen: false });
+        resident.records.push(Held::new(record));
         Ok(())
     }
 }

@@ -185,3 +185,63 @@ async fn clocks_may_differ_a_little_and_keys_must_be_known() {
     let keys: Value = served.json().unwrap();
     assert!(keys["keys"].as_array().unwrap().iter().all(|key| key.get("d").is_none()));
 }
+
+/// The receipt of a batch, with its proof and the file that was sent; neither side can say that it was another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_of_a_batch_verifies_offline_with_the_file_that_was_sent() {
+    use crate::support::deployment::{COURT, NDJSON, P1};
+    let city = Deployment::empty().await;
+    let record = |n: u32| {
+        json!({"id": format!("r-{n}"), "provider": COURT, "indicator": "civil-judgment-unperformed",
+            "person": {"id_number": P1, "name": "测试"}, "occurred_on": "2026-03-01"})
+    };
+    // Two batches, a blank line, carriage returns, a line that is refused.
+    let mut sent = String::from("\u{feff}{}\r\n\r\n");
+    (1..=500).for_each(|n| sent.push_str(&format!("{}\r\n", record(n))));
+    let mut court = city.party(COURT);
+    let taken = court.post("/v1/records", NDJSON, sent.clone(), vec![]).await.unwrap().json().unwrap();
+    let ids: Vec<String> = taken["batches"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().into()).collect();
+    assert_eq!((taken["accepted"].as_u64(), ids.len()), (Some(500), 2));
+    let path = |name: &str| city.dir().join(name).to_str().unwrap().to_owned();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(path(name), bytes).unwrap();
+    write("jwks", &city.public().get("/.well-known/jwks.json").await.unwrap().body);
+    write("no-keys", b"{\"keys\":[]}");
+    write("key", &city.public().get("/log/key").await.unwrap().body);
+    write("sent", sent.as_bytes());
+    let mut held = Vec::new();
+    for id in &ids {
+        let batch = court.get(&format!("/v1/batches/{id}")).await.unwrap().json().unwrap();
+        write("proof", text(&batch, "proof").as_bytes());
+        let receipt = text(&batch, "receipt");
+        let verify = |more: &[&str]| run(&[&["verify", &receipt], more].concat());
+        let (jwks, proof, key, file) = (path("jwks"), path("proof"), path("key"), path("sent"));
+        let logged = ["--proof", &proof, "--log-key", &key];
+        let (code, out, err) =
+            verify(&[&["--jwks", jwks.as_str(), "--aud", COURT, "--file", &file][..], &logged].concat());
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        for part in ["VALID receipt", COURT, id, "in the access log", "records"] {
+            assert!(out.contains(part), "{part} in {out}");
+        }
+        let (code, _, err) = verify(&["--jwks", &jwks]);
+        assert!(code == 0 && err.contains("without --file"), "{err}");
+        // A key that has ended: the log alone proves it, and without the log nothing does.
+        let (code, out, err) = verify(&[&["--jwks", path("no-keys").as_str()][..], &logged].concat());
+        assert!(code == 0 && out.contains("by its entry in the log") && err.contains("the log alone"), "{err}");
+        let (code, _, err) = verify(&["--jwks", &path("no-keys")]);
+        assert!(code == 1 && err.contains("NOT VALID"), "{err}");
+        // Another party, another file, a nonce.
+        assert_eq!(verify(&["--jwks", &jwks, "--aud", LIBRARY]).0, 1);
+        for other in [sent.replace("r-1\"", "r-x\"").replace("r-500", "r-x"), sent[..sent.len() / 3].to_owned()] {
+            write("other", other.as_bytes());
+            let (code, _, err) = verify(&["--jwks", &jwks, "--file", &path("other")]);
+            assert!(code == 1 && err.contains("not those that were sent"), "{err}");
+        }
+        assert_eq!(verify(&["--jwks", &jwks, "--nonce", "n-0123456789abcdef"]).0, 2);
+        held.push((receipt, text(&batch, "proof")));
+    }
+    // One receipt's proof does not prove the other.
+    write("proof", held[0].1.as_bytes());
+    let (proof, key, jwks) = (path("proof"), path("key"), path("jwks"));
+    let (code, _, err) = run(&["verify", &held[1].0, "--jwks", &jwks, "--proof", &proof, "--log-key", &key]);
+    assert!(code == 1 && err.contains("another answer or batch"), "{err}");
+}

@@ -19,7 +19,7 @@ const DAY: &str = "2026-11-25";
 
 fn vault() -> Vault {
     let outcome = Outcome { status: Status::Scored, score: Some(500), grade: None };
-    let decoy = Standing { outcome, day: DAY.parse().unwrap(), next_change: None, rules: [0; 32] };
+    let decoy = Standing::new(outcome, DAY.parse().unwrap(), None, [0; 32]);
     Vault::new(Arc::new(keyring()), Arc::new(SystemEntropy::new()), &decoy).unwrap()
 }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use jadegate::access_log::entry::LogAction;
 use jadegate::authority::Login;
 use jadegate::gateway::{
-    AskRequest, CaseRequest, ConsentRequest, GatewayError, Intake, LoadError, LogFilter, NewConsent, Refusal,
+    AskRequest, CaseRequest, ConsentRequest, GatewayError, Intake, LoadError, LogFilter, MarketRequest, NewConsent,
+    Refusal,
 };
 use jadegate::ledger::audit::audit;
 use jadegate::person::{IdType, Identity};
@@ -38,6 +39,8 @@ struct Setting {
     case: String,
     confirmed: String,
     session: String,
+    batch: String,
+    market: String,
 }
 
 async fn setting() -> (World, Setting) {
@@ -49,7 +52,16 @@ async fn setting() -> (World, Setting) {
     let (case, confirmed) = (open().await, open().await);
     world.gateway.confirm_case(&officer(2), &confirmed).await.unwrap();
     let session = world.gateway.demo_login(&number(1)).await.unwrap();
-    (world, Setting { login, consent, code, case, confirmed, session })
+    let record = record_line("yx-civil-affairs", "volunteer-hours", "to-withdraw", 1, Some(1));
+    let batch = world.report("yx-civil-affairs", &[record]).await.batches[0].to_text();
+    let request = MarketRequest { provider: "yx-telecom".into(), indicators: None };
+    let market = world.gateway.give_market_consent(&login, &request).await.unwrap().id;
+    for (n, reference) in [market.as_str(), "paper:1"].into_iter().enumerate() {
+        let mut bill = record_line("yx-telecom", "telecom-arrears", &format!("bill-{n}"), 1, None);
+        bill["consent_ref"] = reference.into();
+        assert_eq!(world.report("yx-telecom", &[bill]).await.accepted, 1);
+    }
+    (world, Setting { login, consent, code, case, confirmed, session, batch, market })
 }
 
 fn case_request() -> CaseRequest {
@@ -119,7 +131,7 @@ fn another_set() -> PolicySet {
     policies_with("scenarios.toml", &[(r#"parties = ["yx-bike", "yx-ebike"]"#, r#"parties = ["yx-bike"]"#)])
 }
 
-const CASES: [Case; 26] = [
+const CASES: [Case; 33] = [
     Case { name: "ask by token", kind: Kind::Once, call: |w, s| Box::pin(async { asked(w, &s.consent.token).await }) },
     Case { name: "ask by code", kind: Kind::Once, call: |w, s| Box::pin(async { asked(w, &s.code).await }) },
     Case {
@@ -137,6 +149,77 @@ const CASES: [Case; 26] = [
         kind: Kind::Once,
         call: |w, _| {
             Box::pin(async { told(w.gateway.report(&caller("yx-civil-affairs"), &records(1..2)).await, taken) })
+        },
+    },
+    Case {
+        name: "let a provider report market information",
+        kind: Kind::Another,
+        call: |w, s| {
+            Box::pin(async {
+                let request = MarketRequest { provider: "yx-telecom".into(), indicators: None };
+                told(w.gateway.give_market_consent(&s.login, &request).await, |view| same(view.indicators))
+            })
+        },
+    },
+    Case {
+        name: "take a consent to market information back",
+        kind: Kind::Once,
+        call: |w, s| Box::pin(async { told(w.gateway.withdraw_market_consent(&s.login, &s.market).await, same) }),
+    },
+    Case {
+        name: "take a form on paper back",
+        kind: Kind::Once,
+        call: |w, s| {
+            Box::pin(async {
+                let listed = w.gateway.market_consents(&s.login).await.unwrap();
+                let paper = listed.iter().find(|view| view.paper.is_some()).unwrap();
+                told(w.gateway.withdraw_market_consent(&s.login, &paper.id).await, same)
+            })
+        },
+    },
+    Case {
+        name: "sweep what is due",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async {
+                // On the day on which something is due; `prepared` has moved the clock.
+                loop {
+                    if !w.gateway.sweep().await.ok()?.more {
+                        return Some(same("swept"));
+                    }
+                }
+            })
+        },
+    },
+    Case {
+        name: "withdraw a record",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async {
+                let signed = w.signed("yx-civil-affairs", &w.fresh("signature"));
+                told(w.gateway.withdraw(&signed, "to-withdraw", "a mistake").await, same)
+            })
+        },
+    },
+    Case {
+        name: "read a receipt",
+        kind: Kind::Once,
+        call: |w, s| {
+            Box::pin(async {
+                let signed = w.signed("yx-civil-affairs", &w.fresh("signature"));
+                told(w.gateway.batch(&signed, &s.batch).await, |view| (view.receipt, "a receipt".into()))
+            })
+        },
+    },
+    Case {
+        name: "list what was sent",
+        kind: Kind::Once,
+        call: |w, _| {
+            Box::pin(async {
+                let provider = caller("yx-civil-affairs");
+                let list = told(w.gateway.sent(&provider, None, 10).await, |list| same(list.len()))?;
+                told(w.gateway.sent_summary(&provider).await, |summary| same((list, summary)))
+            })
         },
     },
     Case {
@@ -327,6 +410,8 @@ const CASES: [Case; 26] = [
                     told(w.gateway.access_proof(&s.login, line.id()).await, |_| same(""))?;
                 }
                 told(w.gateway.summary(&officer(1), &LogFilter::default()).await, |_| same(""))?;
+                told(w.gateway.market_providers().await, |_| same(""))?;
+                told(w.gateway.market_consents(&s.login).await, |_| same(""))?;
                 told(w.gateway.follow_policies().await, |_| same(""))?;
                 told(w.gateway.models().await, |_| same(""))?;
                 told(w.gateway.model("yuxi-2026").await, |_| same(""))?;
@@ -338,8 +423,8 @@ const CASES: [Case; 26] = [
 ];
 
 /// Opening is the two starts among the cases, by way of the world; closing commits nothing that is new; keeping keys
-/// wrapped is `rewrap` again and again; going on from a restored store has a test of its own below.
-const ELSEWHERE: [&str; 4] = ["open", "close", "keep_wrapped", "open_restored"];
+/// wrapped is `rewrap` again and again, and keeping standings fresh is `sweep`; going on from a restored store has a test of its own below.
+const ELSEWHERE: [&str; 5] = ["open", "close", "keep_wrapped", "keep_swept", "open_restored"];
 
 async fn prepared(case: &Case) -> (World, Setting) {
     let (mut world, setting) = setting().await;
@@ -351,6 +436,16 @@ async fn prepared(case: &Case) -> (World, Setting) {
     if case.name == "the first start" {
         world.put_store(Arc::new(MemoryStore::new()));
         world.outside = Kept::default();
+    }
+    if case.name == "sweep what is due" {
+        world.register(3000..3120).await;
+        let due = |n: u32| {
+            let mut line = record_line("yx-civil-affairs", "volunteer-hours", &format!("due-{n}"), n, Some(1));
+            line["valid_until"] = "2026-11-26".into();
+            line
+        };
+        world.report("yx-civil-affairs", &(3000..3120).map(due).collect::<Vec<_>>()).await;
+        world.next_day();
     }
     (world, setting)
 }
@@ -366,6 +461,8 @@ async fn state(world: &World, setting: &Setting) -> BTreeMap<&'static str, Strin
         tables::SESSION,
         tables::ACCESS,
         tables::TODAY,
+        // Each call that takes an upload leaves a receipt, whether it changes anything or not.
+        tables::BATCH,
     ];
     let mut found = BTreeMap::new();
     for table in tables::ALL.into_iter().filter(|table| !apart.contains(table)) {

@@ -97,7 +97,7 @@ async fn an_export_recomputes_to_the_same_score() {
     let login = world.good(1).await;
     world.make_excellent(1).await;
     let mut market = record_line("yx-telecom", "telecom-arrears", "t-1", 1, None);
-    market["consent_ref"] = "c-1".into();
+    market["consent_ref"] = "paper:c-1".into();
     market["detail"] = "某 \"detail\"".into();
     assert_eq!(world.report("yx-telecom", &[market]).await.accepted, 1);
     let consent = world.consent(&login, "yx-bike", BIKE, 5).await;

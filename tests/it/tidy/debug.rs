@@ -20,6 +20,7 @@ use jadegate::gateway::{AskRequest, ConsentRequest, LogFilter};
 use jadegate::http::problem::{Problem, code};
 use jadegate::http::query::{Page, Query};
 use jadegate::keys::{MacKey, RootKey, SecretKey, SigningKey};
+use jadegate::market::MarketConsentId;
 use jadegate::person::{IdType, Identity, Name, Person, PersonId};
 use jadegate::record::Record;
 use jadegate::score::{Outcome, Status};
@@ -98,7 +99,7 @@ const NOT_MEANT: [(&str, &str, &str); 9] = [
 const HERE: &str = "what_may_not_show_is_in_no_debug";
 
 /// Written by hand, and the test that looks at it.
-const BY_HAND: [(&str, &str, &str); 39] = [
+const BY_HAND: [(&str, &str, &str); 40] = [
     ("src/attestation.rs", "Claims", HERE),
     ("src/cli/pki.rs", "Authority", HERE),
     ("src/cli/pki.rs", "Issued", HERE),
@@ -125,6 +126,7 @@ const BY_HAND: [(&str, &str, &str); 39] = [
     ("src/keys.rs", "SecretKey", HERE),
     ("src/keys.rs", "SigningKey", HERE),
     ("src/keys/keyring.rs", "NewKeyring", "debug_shows_no_key"),
+    ("src/market.rs", "MarketConsentId", HERE),
     ("src/person.rs", "Name", HERE),
     ("src/person.rs", "PersonId", HERE),
     ("src/person/identity.rs", "Identity", HERE),
@@ -388,6 +390,7 @@ async fn what_may_not_show_is_in_no_debug() {
 
     show!(Token, Token::parse(&token).unwrap());
     show!(ConsentId, given.id);
+    show!(MarketConsentId, MarketConsentId::parse(&format!("mc-{}", given.id.to_text())).unwrap());
     show!(OneTimeCode, OneTimeCode::parse(&code_text).unwrap());
     show!(CodeMac, listed[0].consent.last_code.as_ref().unwrap().mac);
     show!(NewConsent, given);
@@ -408,7 +411,7 @@ async fn what_may_not_show_is_in_no_debug() {
     show!(RecordPart, explanation.records[0]);
     show!(Suggestion, explanation.would_raise);
     let outcome = Outcome { status: Status::Scored, score: Some(650), grade: None };
-    show!(Standing, Standing { outcome, day: date(2026, 11, 25), next_change: None, rules: [0; 32] });
+    show!(Standing, Standing::new(outcome, date(2026, 11, 25), None, [0; 32]));
     show!(Decision, Decision { met: true, claim: json!({"score_at_least": 650}) });
     let claims = Claims {
         iss: "https://yuxi.example".into(),
@@ -427,7 +430,15 @@ async fn what_may_not_show_is_in_no_debug() {
     let path = std::path::PathBuf::from("jwks.json");
     show!(
         Args,
-        Args { token: all.clone(), jwks: path, aud: None, nonce: Some(token.clone()), proof: None, log_key: None }
+        Args {
+            token: all.clone(),
+            jwks: path,
+            aud: None,
+            nonce: Some(token.clone()),
+            proof: None,
+            log_key: None,
+            file: None
+        }
     );
 
     let mut headers = http::HeaderMap::new();
