@@ -56,6 +56,8 @@ impl Outside for OutsideFolder {
         for file in &self.files {
             match fs::read(file) {
                 // Blank lines pad a shorter note over a longer one.
+                // A first write that a power cut took: nothing was released on it, and it says nothing.
+                Ok(bytes) if bytes.is_empty() || bytes.contains(&0) => {}
                 Ok(bytes) => notes.push(format!("{}\n", String::from_utf8_lossy(&bytes).trim_end_matches('\n'))),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(e) => return Err(std::io::Error::new(e.kind(), format!("{}: {e}", file.display()))),

@@ -1,8 +1,13 @@
 //! The checkpoint's copies outside the store: two files in turn, of which one always reads.
 
+use std::sync::Arc;
+
+use jadegate::clock::SystemClock;
+use jadegate::keys::path_name;
 use jadegate::ledger::outside::{Outside, OutsideFolder};
 
 use crate::support::Folder;
+use crate::support::deployment::Deployment;
 
 const ORIGIN: &str = "yuxi.example/log";
 
@@ -83,4 +88,19 @@ fn each_origin_has_its_own_files() {
     one.keep(&note(1)).unwrap();
     two.keep(&note(2)).unwrap();
     assert_eq!((one.kept().unwrap(), two.kept().unwrap()), (vec![note(1)], vec![note(2)]));
+}
+
+/// A power cut in the very first write leaves a file of nothing or of zeros. A deployment on which nothing was released
+/// yet starts over it: it once took such a file for another deployment's.
+#[tokio::test]
+async fn a_first_write_that_a_power_cut_took_is_no_copy() {
+    for left in [&[][..], &[0; 1024], &[note(0).as_bytes(), &[0; 512]].concat()] {
+        let mut city = Deployment::provisioned(Arc::new(SystemClock::new()));
+        let file = city.config.checkpoints.join(format!("{}.0.checkpoint", path_name(&city.config.log_origin)));
+        std::fs::create_dir_all(&city.config.checkpoints).unwrap();
+        std::fs::write(&file, left).unwrap();
+        city.start().await;
+        city.stop().await.unwrap();
+        assert!(std::fs::read_to_string(&file).unwrap().starts_with(&city.config.log_origin));
+    }
 }
