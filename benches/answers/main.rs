@@ -116,6 +116,11 @@ async fn measure() {
     let (p50, p99) = (half.within(0.5), half.within(0.99));
     figure("answers: time at half load", format_args!("{:.0} a second, p50 {p50:.1} ms, p99 {p99:.1} ms", half.rate));
     figure("answers: p99 at half load over the fixed 50 ms", format_args!("{:.2} (aim {TIME_AIM})", p99 / 50.0));
+    assert!(p99 <= 50.0 * TIME_AIM, "answers leave late at half load");
+    assert!(
+        full.rate >= ceiling.rate * AIM,
+        "fewer answers than the aim: docs/performance.md says where the time goes"
+    );
 }
 
 fn main() {

@@ -137,6 +137,8 @@ async fn measure() {
     say("database: answers over PostgreSQL", &one);
     figure("database: PostgreSQL over sled", format_args!("{:.2} (aim {AIM})", one.rate / base.rate));
 
+    assert!(one.rate >= base.rate * AIM, "over PostgreSQL it is slower than half of what it is over sled");
+
     let mut others: Vec<Running> = Vec::new();
     for host in &hosts {
         let entropy = Arc::new(SystemEntropy::new());
