@@ -181,7 +181,7 @@ pub(super) async fn tell_all(
     let of = |count: Option<u64>| count.map_or_else(|| "·".to_owned(), |count| count.to_string());
     let (up, same, down) = (of(tried.ways.up), of(tried.ways.same), of(tried.ways.down));
     step(
-        13,
+        14,
         "试算",
         &format!(
             "运维人员试算起点低 20 分的模型：升级 {up} 人，不变 {same}，降级 {down}。取整到十，十人以下的不显示（·）。"
