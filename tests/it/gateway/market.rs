@@ -9,6 +9,7 @@ use jadegate::store::faulty::Deed;
 use jadegate::tables;
 use serde_json::Value;
 
+use super::models::{operator, stricter};
 use crate::support::world::{World, caller, lines, record_line, refusal};
 
 const TELECOM: &str = "yx-telecom";
@@ -216,4 +217,29 @@ async fn paper_counts_for_somebody_who_is_registered_later() {
     let mut bill = record_line(TELECOM, "telecom-arrears", "b-1", 1, None);
     bill["consent_ref"] = "paper:1".into();
     assert_eq!(code(&world, bill).await, None);
+}
+
+/// A trial counts people as their scores do: a record whose consent was taken back counts under no model.
+#[tokio::test]
+async fn a_model_that_is_tried_leaves_out_what_was_taken_back() {
+    let world = World::new().await;
+    world.register(1..41).await;
+    let arrears = |n| {
+        let mut line = record_line(TELECOM, "telecom-arrears", &format!("a-{n}"), n, None);
+        line["consent_ref"] = "paper:17".into();
+        line
+    };
+    assert_eq!(world.report(TELECOM, &(1..41).map(arrears).collect::<Vec<_>>()).await.accepted, 40);
+    let fair = async || {
+        let shown = world.gateway.try_model(&operator(), "next.toml", &stricter()).await.unwrap();
+        shown.grades_before.iter().find(|part| part.code == "fair").unwrap().people
+    };
+    assert_ne!(fair().await, Some(40));
+    for n in 1..41 {
+        let login = world.login(n).await;
+        let paper = world.gateway.market_consents(&login).await.unwrap();
+        world.gateway.withdraw_market_consent(&login, &paper[0].id).await.unwrap();
+        assert_eq!(world.score(&login).await, Some(500));
+    }
+    assert_eq!(fair().await, Some(40));
 }
