@@ -77,16 +77,17 @@ impl Store for Recording {
     }
 
     async fn commit(&self, batch: Batch) -> Result<(), CommitError> {
-        let writes: Vec<(Vec<u8>, u64, Vec<u8>)> = batch.writes.iter().map(put).collect();
+        let writes: Vec<(Vec<u8>, u64, Vec<u8>)> = batch.writes.iter().filter_map(put).collect();
         self.inner.commit(batch).await?;
         bare::write_down(&mut *self.committed.lock().unwrap(), &writes);
         Ok(())
     }
 }
 
-fn put(write: &Write) -> (Vec<u8>, u64, Vec<u8>) {
-    let Write::Put(place, cell) = write else { panic!("an import deletes nothing") };
-    ([place.table.name().as_bytes(), &place.key].concat(), cell.version, cell.value.clone())
+/// What is written. A row of what is due that gives way to another is deleted, which sled alone is spared.
+fn put(write: &Write) -> Option<(Vec<u8>, u64, Vec<u8>)> {
+    let Write::Put(place, cell) = write else { return None };
+    Some(([place.table.name().as_bytes(), &place.key].concat(), cell.version, cell.value.clone()))
 }
 
 fn people(records: u32) -> u32 {
