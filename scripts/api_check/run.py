@@ -60,7 +60,15 @@ def known():
     sent = requests.post(f"{demo['api']}/v1/records", data=json.dumps(record), cert=court, verify=ca,
                          headers={"content-type": "application/x-ndjson"})
     assert sent.status_code == 200, sent.text
+    model = next(model for model in requests.get(f"{demo['web']}/v1/models").json() if model["state"] == "in-force")
+    draft = (DEMO.parent / "try" / "model.toml").read_text()
     return {
+        # Each of these may come again and again, and changes nothing after its first time.
+        "POST /v1/models": draft,
+        "POST /v1/models/trials": draft,
+        "GET /v1/models/{id}": {"id": model["id"]},
+        "POST /v1/models/{id}/approval": {"id": model["id"]},
+        "POST /v1/models/{id}/publication": {"id": model["id"], "from": model["from"]},
         "GET /v1/batches/{id}": {"id": sent.json()["batches"][0]},
         "POST /v1/records/{id}/withdrawal": {"id": record["id"], "reason": "a mistake"},
         "POST /v1/me/market-consents": {"provider": "yx-telecom", "indicators": ["telecom-arrears"]},
