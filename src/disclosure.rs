@@ -199,7 +199,7 @@ impl Standing {
             self.outcome.grade.as_ref().map(|grade| grade.as_str().to_owned()),
             self.day,
             self.next_change,
-            self.rules.iter().map(|byte| format!("{byte:02x}")).collect(),
+            crate::hex::hex(&self.rules),
             self.row,
             self.changes.iter().map(store_change).collect(),
         );
@@ -212,7 +212,16 @@ impl Standing {
             Ok((status, score, grade, day, next_change, rules, row, changes)) => {
                 let (rules, changes): (String, Vec<StoredChange>) = (rules, changes);
                 let changes = changes.into_iter().map(read_change).collect::<Option<Vec<_>>>();
-                (status, score, grade, day, next_change, unhex(&rules), row, changes.ok_or(StandingCellError)?)
+                (
+                    status,
+                    score,
+                    grade,
+                    day,
+                    next_change,
+                    crate::hex::unhex(&rules).unwrap_or_default(),
+                    row,
+                    changes.ok_or(StandingCellError)?,
+                )
             }
             Err(_) => {
                 let (status, score, grade, day, next_change, rules): EarlierStored =
@@ -244,12 +253,6 @@ fn store_change(change: &ScoreChange) -> StoredChange {
 fn read_change((on, from, to, cause): StoredChange) -> Option<ScoreChange> {
     let (cause, _) = CAUSES.get(usize::from(cause))?;
     Some(ScoreChange { on, from, to, cause: *cause })
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let (pairs, _) = text.as_bytes().as_chunks::<2>();
-    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    pairs.iter().filter_map(byte).collect()
 }
 
 #[cfg(test)]

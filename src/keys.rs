@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::entropy::{self, Entropy, EntropyError};
+use crate::hex::hex;
 
 /// Root keys that are public, by name and by the SHA-256 of the key: refused outside demo and tests.
 const PUBLIC_ROOTS: &[(&str, &str)] =
@@ -163,15 +164,6 @@ impl RootKey {
     fn secret(&self) -> &SecretKey {
         &self.0
     }
-}
-
-/// Lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 /// A key that signs attestations: ECDSA on P-256 with SHA-256, ES256 of RFC 7518.

@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod entropy;
 pub mod text;
+pub mod hex;
 pub mod code;
 
 pub mod person;

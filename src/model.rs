@@ -4,12 +4,12 @@
 //! loads only when every score it can give has a grade. It does not know people or records.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
 use crate::catalogue::Catalogue;
 use crate::code::{ByIndicator, DimensionCode, GradeCode, IndicatorCode, ModelId};
+use crate::hex::hex;
 use crate::policy::{Document, Mistakes, Once, Source, Table, Value};
 use crate::text::{Bilingual, nearest};
 
@@ -178,11 +178,7 @@ impl Model {
 
     /// The name that attestations carry: `id#sha256-<hex>`.
     pub fn name(&self) -> String {
-        let mut name = format!("{}#sha256-", self.id);
-        for byte in self.digest {
-            let _ = write!(name, "{byte:02x}");
-        }
-        name
+        format!("{}#sha256-{}", self.id, hex(&self.digest))
     }
 }
 

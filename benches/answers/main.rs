@@ -67,7 +67,7 @@ async fn ceiling(city: &Deployment) -> Ran {
     let signer = Arc::new(SigningKey::from_pkcs8(&SigningKey::generate().unwrap()).unwrap());
     let sign = async |State(signer): State<Arc<SigningKey>>, body: axum::body::Bytes| {
         let signature = signer.sign(&body).unwrap();
-        let mut answer = json!({ "signature": jadegate::keys::hex(&signature) }).to_string().into_bytes();
+        let mut answer = json!({ "signature": jadegate::hex::hex(&signature) }).to_string().into_bytes();
         answer.resize(4096, b' ');
         answer
     };

@@ -110,7 +110,7 @@ pub fn signing_input(kid: &str, claims: &Claims) -> String {
     member("jti", claims.jti.as_str().into());
     member("last_line", claims.last_line.into());
     member("lines", claims.lines.into());
-    member("sha256", crate::keys::hex(&claims.sha256).into());
+    member("sha256", crate::hex::hex(&claims.sha256).into());
     let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}", part(header), part(Value::Object(payload)))
 }

@@ -19,6 +19,7 @@ use crate::cli::{DemoArgs, Exit, Failure, say, tell};
 use crate::clock::{self, Clock};
 use crate::config::{self, Config, Staff, StaffRole};
 use crate::entropy::{self, Entropy};
+use crate::hex::hex;
 use crate::http::layers::quiet_panics;
 use crate::policies::PolicySet;
 use crate::web::{Example, ExampleRole};
@@ -105,7 +106,7 @@ impl Stage {
         let dir = match &args.data {
             Some(dir) => dir.clone(),
             None => {
-                let name = init::hex(&entropy::bytes::<6>(entropy).map_err(Failure::of)?);
+                let name = hex(&entropy::bytes::<6>(entropy).map_err(Failure::of)?);
                 std::env::temp_dir().join(format!("jadegate-demo-{name}"))
             }
         };

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::deployment::{KEYRING_FILE, ROOT_KEY_FILE};
 use crate::config::{Config, Staff, StorePlace, TlsFiles};
 use crate::entropy::{self, Entropy};
+use crate::hex::hex;
 use crate::keys::NewKeyring;
 use crate::party::PartyRole;
 use crate::policies::{self, PolicySet};
@@ -245,11 +246,6 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
 /// Makes a folder, and those above it.
 pub fn folder(path: &Path, mode: u32) -> Result<(), Failure> {
     fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|e| Failure::file("make the folder", path, e))
-}
-
-/// Bytes as digits of 0-9 a-f.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -253,7 +253,7 @@ impl Serving {
                 return;
             }
         };
-        let digest = crate::keys::hex(&policies.digest);
+        let digest = crate::hex::hex(&policies.digest);
         if let Err(error) = self.app.gateway.load_policies(policies).await {
             tracing::error!(%error, "the policies were not loaded; the old ones hold");
             return;

@@ -322,7 +322,7 @@ impl Gateway {
             aud: party.clone(),
             iat,
             exp: iat + i64::from(scenario.answer_minutes) * 60,
-            jti: crate::keys::hex(&entropy::bytes::<16>(&*self.entropy)?),
+            jti: crate::hex::hex(&entropy::bytes::<16>(&*self.entropy)?),
             nonce: asking.nonce.to_owned(),
             scenario: scenario.id.clone(),
             as_of: asking.day,

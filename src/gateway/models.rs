@@ -16,7 +16,7 @@ use crate::access::{Action, Condition, Role};
 use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::clock::start_of;
 use crate::code::{ModelId, RuleId};
-use crate::keys::hex;
+use crate::hex::{hex, unhex};
 use crate::ledger::Change;
 use crate::policies::{Candidate, PolicySet};
 use crate::store::{Cell, Place, Store, Write};
@@ -508,14 +508,6 @@ fn day_is_free(list: &List, from: Date, now: Timestamp, day: Date) -> Result<(),
 
 /// The bytes of a digest.
 pub(super) fn digest_of(text: &str) -> Result<[u8; 32], GatewayError> {
-    let bad = || GatewayError::Fault("a model's digest does not read".into());
-    let mut digest = [0; 32];
-    if text.len() != 64 {
-        return Err(bad());
-    }
-    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|_| bad())?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
-    }
-    Ok(digest)
+    let digest = unhex(text).and_then(|digest| digest.try_into().ok());
+    digest.ok_or_else(|| GatewayError::Fault("a model's digest does not read".into()))
 }

@@ -19,7 +19,7 @@ use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::access_log::proof::Proof;
 use crate::attestation::{self, Claims};
 use crate::code::{ModelId, ScenarioId};
-use crate::keys::hex;
+use crate::hex::hex;
 use crate::ledger::Change;
 use crate::model::Model;
 use crate::policies::{Candidate, PolicySet};

@@ -256,7 +256,7 @@ impl Gateway {
         let mut change = self.officer_change(LogAction::OpenCase, &rule, Subject::Case(id))?;
         self.add_case(&mut change, &id, &stored, None)?;
         self.record(change, None).await?.ok_or(Refusal::Busy)?;
-        Ok(crate::keys::hex(&id))
+        Ok(crate::hex::hex(&id))
     }
 
     /// Confirms a case of another officer.
@@ -348,12 +348,5 @@ fn line(EntryId { log, index }: EntryId, body: Body) -> LogLine {
 
 /// A case's id from its text: 32 hexadecimal digits.
 fn case_id(text: &str) -> Option<[u8; 16]> {
-    let mut id = [0; 16];
-    if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-        return None;
-    }
-    for (byte, pair) in id.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(id)
+    crate::hex::unhex(text)?.try_into().ok()
 }

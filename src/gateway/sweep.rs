@@ -19,7 +19,7 @@ use super::{Gateway, GatewayError, at, next_version, unchanged};
 use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::authority::Sweep;
 use crate::disclosure::Cause;
-use crate::keys::hex;
+use crate::hex::{hex, unhex};
 use crate::ledger::Change;
 use crate::person::PersonId;
 use crate::store::{Cell, KEYS_END, Place, Write};
@@ -243,7 +243,7 @@ impl Gateway {
             Some((of, from)) if of == rules => from.clone(),
             _ => String::new(),
         };
-        let mut next = unhex(&from);
+        let mut next = unhex(&from).unwrap_or_default();
         let (authority, mut change, mut renewed) = (Sweep::begun(), self.sweep_change()?, 0);
         let (mut looked_at, mut over) = (0, false);
         while looked_at < PASS_PEOPLE && renewed < BATCH_PEOPLE {
@@ -331,10 +331,4 @@ impl Gateway {
 fn days_since(day: Date) -> i32 {
     let days = crate::clock::start_of(day).as_second().div_euclid(86_400);
     i32::try_from(days).unwrap_or_default()
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let (pairs, _) = text.as_bytes().as_chunks::<2>();
-    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    pairs.iter().filter_map(byte).collect()
 }

@@ -44,7 +44,7 @@ impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "table {}", self.table)?;
         if let Some(key) = &self.key {
-            write!(f, ", cell {}", crate::keys::hex(key))?;
+            write!(f, ", cell {}", crate::hex::hex(key))?;
         }
         if let Some(log) = &self.log {
             write!(f, ", log {log}")?;

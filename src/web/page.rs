@@ -13,8 +13,8 @@ use super::request::{Seen, said_lang};
 use super::stop::Stop;
 use super::words::{Lang, Words};
 use super::{CONTENT_SECURITY_POLICY, WebState};
+use crate::hex::hex;
 use crate::http::session::own_origin;
-use crate::keys::hex;
 
 /// The one style sheet.
 pub(super) const STYLE: &str = include_str!("../../assets/style.css");

@@ -16,8 +16,8 @@ use super::{ExampleRole, WebState};
 use crate::access::Role;
 use crate::catalogue::Indicator;
 use crate::gateway::{GatewayError, Loaded, Refusal, Staff, Who};
+use crate::hex::hex;
 use crate::http::session::{clear_cookie, set_cookie, token_from};
-use crate::keys::hex;
 use crate::party::PartyRole;
 use crate::policies::PolicySet;
 

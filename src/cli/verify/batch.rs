@@ -97,7 +97,7 @@ fn words(args: &Args, verified: &Verified, logged: Option<&Logged>) -> String {
     line("未变", "unchanged", &unchanged.to_string());
     line("替换", "replaced", &replaced.to_string());
     line("退回", "rejected", &rejected.to_string());
-    line("摘要", "sha256", &crate::keys::hex(&claims.sha256));
+    line("摘要", "sha256", &crate::hex::hex(&claims.sha256));
     if args.file.is_some() {
         line("文件", "file", "其中的行就是所报送的行 its lines are those that were sent");
     }
