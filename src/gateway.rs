@@ -6,6 +6,7 @@
 
 mod ask;
 mod batches;
+mod cells;
 mod consents;
 mod dossier;
 mod due;
@@ -292,6 +293,20 @@ impl Gateway {
     fn permit(policies: &PolicySet, roles: &[Role], action: Action, holds: &[Condition]) -> Result<RuleId, Refusal> {
         let rule = policies.access.permit(roles, action, &|condition| holds.contains(&condition));
         rule.cloned().ok_or(Refusal::NotPermitted)
+    }
+
+    /// The rule that lets a party do this; else the call is refused, with an entry.
+    async fn permit_party(
+        &self,
+        caller: &Caller,
+        policies: &PolicySet,
+        action: Action,
+        holds: &[Condition],
+    ) -> Result<RuleId, GatewayError> {
+        match Self::permit(policies, &roles(policies, &caller.party), action, holds) {
+            Ok(rule) => Ok(rule),
+            Err(refusal) => Err(self.refuse(caller, refusal).await),
+        }
     }
 
     async fn get(&self, place: &Place) -> Result<Option<Cell>, StoreError> {

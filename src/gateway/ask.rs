@@ -365,10 +365,7 @@ impl Gateway {
         let fixes = matches!(verdict, Verdict::Grant(_)) && !fixed;
         let decoy = Place::new(tables::TODAY, tables::key(&[&day_key(day), &self.random()?]));
         let place = if fixes { persons } else { decoy };
-        let value = self.vault.seal_indexed(at(&place, 1), &[cell.to_byte()], 64)?;
-        change.checks.push(unchanged(&place, None));
-        change.writes.push(Write::Put(place, Cell { version: 1, value }));
-        Ok(())
+        self.put_indexed(change, place, None, &[cell.to_byte()], 64)
     }
 
     /// A write under a consent's key whose content depends on the entry's place.

@@ -98,11 +98,7 @@ impl Gateway {
     /// The receipt of a batch again, for the party that sent it.
     pub async fn batch(&self, caller: &Caller, id: &str) -> Result<BatchView, GatewayError> {
         let (_, _, policies) = self.moment().await?;
-        let roles = super::roles(&policies, &caller.party);
-        let rule = match Self::permit(&policies, &roles, Action::ReadSent, &[]) {
-            Ok(rule) => rule,
-            Err(refusal) => return Err(self.refuse(caller, refusal).await),
-        };
+        let rule = self.permit_party(caller, &policies, Action::ReadSent, &[]).await?;
         match self.find_batch(&caller.party, id).await? {
             Some(view) => {
                 self.log_reading(caller, &rule).await?;

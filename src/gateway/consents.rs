@@ -219,10 +219,7 @@ impl Gateway {
             let mut change = Change::entry(self.random()?, entry_of(id, &after, now, &rule, LogAction::MakeCode));
             let ends = now.saturating_add(SignedDuration::from_secs(CODE_SECONDS)).unwrap_or(Timestamp::MAX);
             let row = CodeRow { consent: id, party: after.party.clone(), scenario: after.scenario.clone(), ends };
-            let place = code_place(&mac);
-            let value = self.vault.seal_indexed(at(&place, 1), &encode_code(&row), 256)?;
-            change.checks.push(unchanged(&place, None));
-            change.writes.push(Write::Put(place, Cell { version: 1, value }));
+            self.put_indexed(&mut change, code_place(&mac), None, &encode_code(&row), 256)?;
             if self.write_consent(id, opened, &after, change).await? {
                 return Ok(NewCode { code, expires_in: CODE_SECONDS });
             }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date};
 use serde::{Deserialize, Serialize};
 
+use super::cells::pieces;
 use super::publish::{LoadError, Loaded};
 use super::sessions::Staff;
-use super::{Gateway, GatewayError, Refusal, TRIES_MAX, at, next_version, unchanged};
+use super::{Gateway, GatewayError, Refusal, TRIES_MAX, at, unchanged};
 use crate::access::{Action, Condition, Role};
 use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::clock::start_of;
@@ -19,7 +20,7 @@ use crate::code::{ModelId, RuleId};
 use crate::hex::{hex, unhex};
 use crate::ledger::Change;
 use crate::policies::{Candidate, PolicySet};
-use crate::store::{Cell, Place, Store, Write};
+use crate::store::{Cell, Place, Store};
 use crate::tables;
 use crate::trial::Impact;
 use crate::vault::Vault;
@@ -34,8 +35,6 @@ pub const APPROVALS: usize = 2;
 const LEAD: SignedDuration = SignedDuration::from_hours(1);
 /// How far ahead a day of effect may lie.
 const AHEAD_DAYS: i32 = 3_660;
-/// How much of a model's text one cell takes.
-const CHUNK_BYTES: usize = 48 * 1024;
 
 /// Where a model is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,8 +133,8 @@ fn model_place(digest: &str) -> Place {
     Place::new(tables::MODEL, tables::key(&[b"of ", digest.as_bytes()]))
 }
 
-fn text_place(digest: &str, chunk: u16) -> Place {
-    Place::new(tables::MODEL, tables::key(&[b"text ", digest.as_bytes(), b" ", &chunk.to_be_bytes()]))
+fn text_place(digest: &str, piece: u16) -> Place {
+    Place::new(tables::MODEL, tables::key(&[b"text ", digest.as_bytes(), b" ", &piece.to_be_bytes()]))
 }
 
 /// Reads what the store has of models.
@@ -167,12 +166,7 @@ impl Registry<'_> {
 
     /// A model's text; a fault where it is not there to the byte.
     pub(super) async fn text(&self, listed: &Listed) -> Result<Arc<str>, GatewayError> {
-        let mut content = Vec::new();
-        for chunk in 0.. {
-            let place = text_place(&listed.digest, chunk);
-            let Some(cell) = self.store.get(&place).await? else { break };
-            content.extend(self.vault.open_indexed(at(&place, cell.version), &cell.value)?.iter());
-        }
+        let content = pieces(self.store, self.vault, |piece| text_place(&listed.digest, piece)).await?;
         let found = hex(&<[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(&content)));
         let text = String::from_utf8(content).ok().filter(|_| found == listed.digest);
         let gone =
@@ -328,11 +322,7 @@ impl Gateway {
         models.push(Listed { id: candidate.model.id.to_string(), digest: digest.clone(), from });
         self.put(&mut change, list_place(), list.cell.as_ref(), &models)?;
         self.put(&mut change, model_place(&digest), None, stored)?;
-        for (chunk, bytes) in (0..).zip(candidate.text.as_bytes().chunks(CHUNK_BYTES)) {
-            let place = text_place(&digest, chunk);
-            let value = self.vault.seal_indexed(at(&place, 1), bytes, 64)?;
-            change.writes.push(Write::Put(place, Cell { version: 1, value }));
-        }
+        self.put_pieces(&mut change, |piece| text_place(&digest, piece), candidate.text.as_bytes())?;
         Ok(change)
     }
 
@@ -343,12 +333,8 @@ impl Gateway {
         read: Option<&Cell>,
         content: &T,
     ) -> Result<(), GatewayError> {
-        let version = next_version(read);
         let content = serde_json::to_vec(content).map_err(|e| GatewayError::Fault(e.to_string()))?;
-        let value = self.vault.seal_indexed(at(&place, version), &content, 1024)?;
-        change.checks.push(unchanged(&place, read));
-        change.writes.push(Write::Put(place, Cell { version, value }));
-        Ok(())
+        self.put_indexed(change, place, read, &content, 1024)
     }
 
     fn model_change(&self, action: LogAction, rule: Option<RuleId>, digest: [u8; 32]) -> Result<Change, GatewayError> {
@@ -441,12 +427,12 @@ impl Gateway {
             self.put(&mut change, list_place(), list.cell.as_ref(), &models)?;
             self.put(&mut change, place, Some(&cell), &stored)?;
             // A set that is loaded meanwhile was not held against this model.
-            change.checks.push(self.policies_unchanged().await?);
-            if self.record(change, None).await?.is_none() {
-                self.take_over().await?;
+            change.checks.push(self.policies_unchanged());
+            let done = self.record(change, None).await?.is_some();
+            self.take_over().await?;
+            if !done {
                 continue;
             }
-            self.take_over().await?;
             let list = self.registry().list().await?;
             let listed = list.get(id).ok_or(Refusal::NotFound)?;
             return self.view(&list, listed, day).await;
@@ -456,20 +442,16 @@ impl Gateway {
 
     /// That the period for comment is over and two have approved; by which rule.
     fn may_publish(&self, by: Option<&Staff>, stored: &Stored, day: Date) -> Result<Option<RuleId>, GatewayError> {
-        let over = stored.comment_until.is_none_or(|until| day >= until);
-        let approved = stored.approvals.len() >= APPROVALS;
-        let holds: Vec<Condition> = [(over, Condition::CommentPeriodOver), (approved, Condition::TwoApprovals)]
-            .into_iter()
-            .filter_map(|(holds, condition)| holds.then_some(condition))
-            .collect();
         // Whoever may not publish at all learns nothing more.
-        self.staff_rule(by, Action::PublishModel, &[Condition::CommentPeriodOver, Condition::TwoApprovals])?;
-        match stored.comment_until {
-            Some(until) if !over => return Err(Refusal::ModelInComment(until).into()),
-            _ if !approved => return Err(Refusal::ModelNotApproved(APPROVALS - stored.approvals.len()).into()),
-            _ => {}
+        let holds = [Condition::CommentPeriodOver, Condition::TwoApprovals];
+        let rule = self.staff_rule(by, Action::PublishModel, &holds)?;
+        if let Some(until) = stored.comment_until.filter(|until| day < *until) {
+            return Err(Refusal::ModelInComment(until).into());
         }
-        self.staff_rule(by, Action::PublishModel, &holds)
+        match APPROVALS.saturating_sub(stored.approvals.len()) {
+            0 => Ok(rule),
+            lacking => Err(Refusal::ModelNotApproved(lacking).into()),
+        }
     }
 
     /// Publishes the first model of a deployment, from today on.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::ask::ANSWER_BYTES;
+use super::cells::pieces;
 use super::models::{List, Listed, digest_of, list_place};
 use super::{Gateway, GatewayError, TRIES_MAX, at, next_version, unchanged};
 use crate::access_log::entry::{Body, LogAction, Subject};
@@ -25,13 +26,11 @@ use crate::model::Model;
 use crate::policies::{Candidate, PolicySet};
 use crate::policy::Mistakes;
 use crate::scenario::Question;
-use crate::store::{Cell, Check, Place, Write};
+use crate::store::{Cell, Check, Place};
 use crate::tables;
 
 /// The city's cuts change at most once in so many days.
 const CUTS_DAYS: i32 = 365;
-/// How much of a stored policy set one cell takes.
-const CHUNK_BYTES: usize = 48 * 1024;
 /// A log of so many entries (2 to this power) still fits its proofs into an answer.
 const LOG_LEVELS: usize = 32;
 
@@ -208,8 +207,8 @@ fn history_place() -> Place {
     Place::new(tables::POLICY, b"history".as_slice())
 }
 
-fn set_place(digest: &str, chunk: u16) -> Place {
-    Place::new(tables::POLICY, tables::key(&[b"set ", digest.as_bytes(), b" ", &chunk.to_be_bytes()]))
+fn set_place(digest: &str, piece: u16) -> Place {
+    Place::new(tables::POLICY, tables::key(&[b"set ", digest.as_bytes(), b" ", &piece.to_be_bytes()]))
 }
 
 impl Gateway {
@@ -299,9 +298,9 @@ impl Gateway {
     }
 
     /// That no set was loaded since the one that holds here.
-    pub(super) async fn policies_unchanged(&self) -> Result<Check, GatewayError> {
+    pub(super) fn policies_unchanged(&self) -> Check {
         let (history, _) = self.seen();
-        Ok(Check::Version(history_place(), history))
+        Check::Version(history_place(), history)
     }
 
     fn is_one_of_several(&self) -> bool {
@@ -349,9 +348,7 @@ impl Gateway {
         };
         let mut change = Change::entry(self.random()?, body);
         let content = serde_json::to_vec(&history).map_err(|e| GatewayError::Fault(e.to_string()))?;
-        let value = self.vault.seal_indexed(at(&place, version), &content, 1024)?;
-        change.checks.push(unchanged(&place, cell.as_ref()));
-        change.writes.push(Write::Put(place, Cell { version, value }));
+        self.put_indexed(&mut change, place, cell.as_ref(), &content, 1024)?;
         // A model that is published meanwhile was not held against this set.
         change.checks.push(unchanged(&list_place(), list.cell.as_ref()));
         self.add_set(&mut change, set, &digest).await?;
@@ -417,21 +414,11 @@ impl Gateway {
         }
         let files: BTreeMap<&str, &str> = set.files().collect();
         let content = serde_json::to_vec(&files).map_err(|e| GatewayError::Fault(e.to_string()))?;
-        for (chunk, bytes) in (0..).zip(content.chunks(CHUNK_BYTES)) {
-            let place = set_place(digest, chunk);
-            let value = self.vault.seal_indexed(at(&place, 1), bytes, 64)?;
-            change.writes.push(Write::Put(place, Cell { version: 1, value }));
-        }
-        Ok(())
+        self.put_pieces(change, |piece| set_place(digest, piece), &content)
     }
 
     async fn stored_set(&self, digest: &str) -> Result<Option<PolicySet>, GatewayError> {
-        let mut content = Vec::new();
-        for chunk in 0.. {
-            let place = set_place(digest, chunk);
-            let Some(cell) = self.get(&place).await? else { break };
-            content.extend(self.vault.open_indexed(at(&place, cell.version), &cell.value)?.iter());
-        }
+        let content = pieces(&*self.store, &self.vault, |piece| set_place(digest, piece)).await?;
         let files: Option<BTreeMap<String, String>> = serde_json::from_slice(&content).ok();
         let bytes =
             |files: BTreeMap<String, String>| files.into_iter().map(|(name, text)| (name, text.into_bytes())).collect();

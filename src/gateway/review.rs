@@ -16,7 +16,7 @@ use crate::code::{PartyId, RuleId, ScenarioId};
 use crate::entropy;
 use crate::ledger::{Change, EntryId, PlacedWrite};
 use crate::person::{Identity, PersonId};
-use crate::store::{Cell, Place, Write};
+use crate::store::{Cell, Place};
 use crate::tables;
 
 /// How many entries one call reads at most.
@@ -301,12 +301,8 @@ impl Gateway {
         read: Option<&Cell>,
     ) -> Result<(), GatewayError> {
         let place = Place::new(tables::CASE, *id);
-        let version = next_version(read);
         let content = serde_json::to_vec(stored).map_err(|e| GatewayError::Fault(e.to_string()))?;
-        let value = self.vault.seal_indexed(at(&place, version), &content, 1024)?;
-        change.checks.push(unchanged(&place, read));
-        change.writes.push(Write::Put(place, Cell { version, value }));
-        Ok(())
+        self.put_indexed(change, place, read, &content, 1024)
     }
 
     fn officer_rule(&self, officer: &Staff, action: Action, holds: &[Condition]) -> Result<RuleId, GatewayError> {

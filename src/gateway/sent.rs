@@ -11,14 +11,14 @@ use jiff::{Timestamp, civil::Date};
 
 use super::batches::BatchId;
 use super::upload::{Batch, Touched};
-use super::{Caller, Gateway, GatewayError, Refusal, TRIES_MAX, at, next_version, unchanged};
+use super::{Caller, Gateway, GatewayError, Refusal, TRIES_MAX, at};
 use crate::access::Action;
 use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::code::{PartyId, RecordId, RuleId};
 use crate::disclosure::Cause;
 use crate::ledger::Change;
 use crate::person::PersonId;
-use crate::store::{Cell, Place, Write};
+use crate::store::{Cell, Place};
 use crate::tables;
 
 /// How much of ids one cell takes.
@@ -116,11 +116,7 @@ impl Gateway {
         read: Option<&Cell>,
         origin: &Origin,
     ) -> Result<(), GatewayError> {
-        let version = next_version(read);
-        let value = self.vault.seal_indexed(at(place, version), &origin.encode(), 64)?;
-        change.checks.push(unchanged(place, read));
-        change.writes.push(Write::Put(place.clone(), Cell { version, value }));
-        Ok(())
+        self.put_indexed(change, place.clone(), read, &origin.encode(), 64)
     }
 
     /// Adds the cells that list these ids, in the order of their lines, and tells where each stands.
@@ -147,12 +143,11 @@ impl Gateway {
             let mut place: Listed = [0; 16];
             let suffix = before.into_iter().chain([p, q, a, b, c, d, e, f]);
             place.iter_mut().zip(suffix).for_each(|(to, from)| *to = from);
-            let cell = Place::new(tables::SENT, tables::key(&[&self.day_prefix(batch.caller, batch.day), &place]));
+            let cell =
+                Place::new(tables::SENT, tables::key(&[&self.day_prefix(&batch.caller.party, batch.day), &place]));
             let texts: Vec<&str> = now.iter().map(RecordId::as_str).collect();
             let content = serde_json::to_vec(&(id.to_text(), texts)).unwrap_or_default();
-            let value = self.vault.seal_indexed(at(&cell, 1), &content, 64)?;
-            change.checks.push(unchanged(&cell, None));
-            change.writes.push(Write::Put(cell, Cell { version: 1, value }));
+            self.put_indexed(change, cell, None, &content, 64)?;
             listed.extend(now.iter().map(|id| (id.clone(), place)));
             (part, rest) = (part.saturating_sub(1), later);
         }
@@ -170,11 +165,7 @@ impl Gateway {
         if before & bit != 0 {
             return Ok(());
         }
-        let version = next_version(cell.as_ref());
-        let value = self.vault.seal_indexed(at(&place, version), &(before | bit).to_be_bytes(), 64)?;
-        change.checks.push(unchanged(&place, cell.as_ref()));
-        change.writes.push(Write::Put(place, Cell { version, value }));
-        Ok(())
+        self.put_indexed(change, place, cell.as_ref(), &(before | bit).to_be_bytes(), 64)
     }
 
     fn days_of(&self, place: &Place, cell: Option<&Cell>) -> Result<u32, GatewayError> {
@@ -188,11 +179,7 @@ impl Gateway {
         Place::new(tables::SENT, self.vault.lookup("sent month", &parts))
     }
 
-    fn day_prefix(&self, provider: &Caller, day: Date) -> [u8; 16] {
-        self.day_prefix_of(&provider.party, day)
-    }
-
-    fn day_prefix_of(&self, provider: &PartyId, day: Date) -> [u8; 16] {
+    fn day_prefix(&self, provider: &PartyId, day: Date) -> [u8; 16] {
         let mac = self.vault.lookup("sent day", &[provider.as_str().as_bytes(), day.to_string().as_bytes()]);
         mac.first_chunk::<16>().copied().unwrap_or_default()
     }
@@ -205,11 +192,7 @@ impl Gateway {
         limit: usize,
     ) -> Result<Vec<SentView>, GatewayError> {
         let (_, day, policies) = self.moment().await?;
-        let roles = super::roles(&policies, &caller.party);
-        let rule = match Self::permit(&policies, &roles, Action::ReadSent, &[]) {
-            Ok(rule) => rule,
-            Err(refusal) => return Err(self.refuse(caller, refusal).await),
-        };
+        let rule = self.permit_party(caller, &policies, Action::ReadSent, &[]).await?;
         let found = match self.page_of(&caller.party, day, before, limit).await? {
             Some(found) => found,
             None => {
@@ -274,7 +257,7 @@ impl Gateway {
         limit: usize,
         found: &mut Vec<(RecordId, Timestamp, BatchId)>,
     ) -> Result<(), GatewayError> {
-        let prefix = self.day_prefix_of(provider, day);
+        let prefix = self.day_prefix(provider, day);
         let start = from.as_ref().map_or_else(Vec::new, |(listed, _)| listed.to_vec());
         let (mut next, end) = (tables::key(&[&prefix, &start]), tables::after(&prefix));
         while found.len() < limit {
@@ -318,11 +301,7 @@ impl Gateway {
     /// How many of a provider's records it withdrew, and how many were objected to.
     pub async fn sent_summary(&self, caller: &Caller) -> Result<SentSummary, GatewayError> {
         let (_, _, policies) = self.moment().await?;
-        let roles = super::roles(&policies, &caller.party);
-        let rule = match Self::permit(&policies, &roles, Action::ReadSent, &[]) {
-            Ok(rule) => rule,
-            Err(refusal) => return Err(self.refuse(caller, refusal).await),
-        };
+        let rule = self.permit_party(caller, &policies, Action::ReadSent, &[]).await?;
         let (_, _, summary) = self.tally(&caller.party).await?;
         self.log_reading(caller, &rule).await?;
         Ok(summary)
@@ -343,11 +322,7 @@ impl Gateway {
     /// Takes a provider's own record out of every score, for good; again changes nothing.
     pub async fn withdraw(&self, caller: &Caller, id: &str, reason: &str) -> Result<(), GatewayError> {
         let (_, _, policies) = self.moment().await?;
-        let roles = super::roles(&policies, &caller.party);
-        let rule = match Self::permit(&policies, &roles, Action::Withdraw, &[]) {
-            Ok(rule) => rule,
-            Err(refusal) => return Err(self.refuse(caller, refusal).await),
-        };
+        let rule = self.permit_party(caller, &policies, Action::Withdraw, &[]).await?;
         let unseen = |c: char| crate::text::is_bidi_control(c) || (c.is_control() && !matches!(c, '\n' | '\r' | '\t'));
         let blank = reason.trim().is_empty();
         if blank || reason.chars().count() > REASON_CHARS_MAX || reason.chars().any(unseen) {
@@ -402,10 +377,7 @@ impl Gateway {
             self.write_origin(&mut change, &place, Some(&cell), &Origin { withdrawn: true, ..origin })?;
             let (place, read, summary) = self.tally(&caller.party).await?;
             let content = serde_json::to_vec(&(summary.withdrawn + 1, summary.objected)).unwrap_or_default();
-            let version = next_version(read.as_ref());
-            let value = self.vault.seal_indexed(at(&place, version), &content, 64)?;
-            change.checks.push(unchanged(&place, read.as_ref()));
-            change.writes.push(Write::Put(place, Cell { version, value }));
+            self.put_indexed(&mut change, place, read.as_ref(), &content, 64)?;
         }
         Ok(self.record(change, nonce.as_ref()).await?.map(|_| true))
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::due::{DueRow, RowOf};
 use super::publish::Loaded;
-use super::{Gateway, GatewayError, at, next_version, unchanged};
+use super::{Gateway, GatewayError, at};
 use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::authority::Sweep;
 use crate::disclosure::Cause;
@@ -140,13 +140,8 @@ impl Gateway {
     }
 
     fn add_state(&self, change: &mut Change, read: &Read) -> Result<(), GatewayError> {
-        let place = state_place();
-        let version = next_version(read.cell.as_ref());
         let content = serde_json::to_vec(&read.state).unwrap_or_default();
-        let value = self.vault.seal_indexed(at(&place, version), &content, 512)?;
-        change.checks.push(unchanged(&place, read.cell.as_ref()));
-        change.writes.push(Write::Put(place, Cell { version, value }));
-        Ok(())
+        self.put_indexed(change, state_place(), read.cell.as_ref(), &content, 512)
     }
 
     /// The state of a store that begins today: nobody lives there yet, so nothing is due.

@@ -138,11 +138,7 @@ impl Gateway {
             Feed::Records => (Action::Report, &[Condition::IndicatorNamesProvider]),
             Feed::Register => (Action::Register, &[]),
         };
-        let roles = super::roles(&policies, &caller.party);
-        let rule = match Self::permit(&policies, &roles, action, holds) {
-            Ok(rule) => rule,
-            Err(refusal) => return Err(self.refuse(caller, refusal).await),
-        };
+        let rule = self.permit_party(caller, &policies, action, holds).await?;
         let lines = batch::lines(body);
         let mut intake = Intake::default();
         let mut caller = caller.clone();
