@@ -4,26 +4,28 @@
 //! stands for other bytes again. Which model holds on which day is one cell, the list; a day has one model, decided at
 //! least an hour before the day begins, so that every gateway has read it by then and no day sees two.
 
+mod registry;
+
+pub(super) use registry::{List, Listed, Registry, digest_of, list_place};
+use registry::{Stored, model_place, text_place};
+
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::cells::pieces;
 use super::publish::{LoadError, Loaded};
 use super::sessions::Staff;
-use super::{Gateway, GatewayError, Refusal, TRIES_MAX, at, unchanged};
+use super::{Gateway, GatewayError, Refusal, TRIES_MAX, unchanged};
 use crate::access::{Action, Condition, Role};
 use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::clock::start_of;
 use crate::code::{ModelId, RuleId};
-use crate::hex::{hex, unhex};
+use crate::hex::hex;
 use crate::ledger::Change;
 use crate::policies::{Candidate, PolicySet};
-use crate::store::{Cell, Place, Store};
-use crate::tables;
+use crate::store::{Cell, Place};
 use crate::trial::Impact;
-use crate::vault::Vault;
 
 /// The most bytes of a model's file.
 pub const MODEL_BYTES_MAX: usize = 256 * 1024;
@@ -98,120 +100,6 @@ pub struct ModelView {
     pub until: Option<Date>,
     /// How grades would move, as of its draft.
     pub impact: Option<Impact>,
-}
-
-/// A line of the list, in the order of drafts.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
-pub(super) struct Listed {
-    pub(super) id: String,
-    pub(super) digest: String,
-    pub(super) from: Option<Date>,
-}
-
-/// The list as it was read.
-#[derive(Clone, Default)]
-pub(super) struct List {
-    pub(super) cell: Option<Cell>,
-    pub(super) models: Vec<Listed>,
-}
-
-/// What happened to one model.
-#[derive(Serialize, Deserialize, Clone)]
-struct Stored {
-    drafted_at: Timestamp,
-    comment_until: Option<Date>,
-    approvals: Vec<(String, String, Timestamp)>,
-    published_at: Option<Timestamp>,
-    impact: Option<Impact>,
-}
-
-pub(super) fn list_place() -> Place {
-    Place::new(tables::MODEL, b"list".as_slice())
-}
-
-fn model_place(digest: &str) -> Place {
-    Place::new(tables::MODEL, tables::key(&[b"of ", digest.as_bytes()]))
-}
-
-fn text_place(digest: &str, piece: u16) -> Place {
-    Place::new(tables::MODEL, tables::key(&[b"text ", digest.as_bytes(), b" ", &piece.to_be_bytes()]))
-}
-
-/// Reads what the store has of models.
-#[derive(Clone, Copy)]
-pub(super) struct Registry<'a> {
-    pub(super) store: &'a dyn Store,
-    pub(super) vault: &'a Vault,
-}
-
-impl Registry<'_> {
-    pub(super) async fn list(&self) -> Result<List, GatewayError> {
-        let place = list_place();
-        let Some(cell) = self.store.get(&place).await? else { return Ok(List::default()) };
-        let models = self.read(&place, &cell)?;
-        Ok(List { cell: Some(cell), models })
-    }
-
-    fn read<T: serde::de::DeserializeOwned>(&self, place: &Place, cell: &Cell) -> Result<T, GatewayError> {
-        let content = self.vault.open_indexed(at(place, cell.version), &cell.value)?;
-        serde_json::from_slice(&content).map_err(|_| GatewayError::Fault("a cell of the models does not read".into()))
-    }
-
-    async fn stored(&self, listed: &Listed) -> Result<(Stored, Place, Cell), GatewayError> {
-        let place = model_place(&listed.digest);
-        let cell = self.store.get(&place).await?;
-        let cell = cell.ok_or_else(|| GatewayError::Fault(format!("the cell of the model {} is gone", listed.id)))?;
-        Ok((self.read(&place, &cell)?, place, cell))
-    }
-
-    /// A model's text; a fault where it is not there to the byte.
-    pub(super) async fn text(&self, listed: &Listed) -> Result<Arc<str>, GatewayError> {
-        let content = pieces(self.store, self.vault, |piece| text_place(&listed.digest, piece)).await?;
-        let found = hex(&<[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(&content)));
-        let text = String::from_utf8(content).ok().filter(|_| found == listed.digest);
-        let gone =
-            || GatewayError::Fault(format!("the text of the model {} is not in the store to the byte", listed.id));
-        text.map(Into::into).ok_or_else(gone)
-    }
-
-    /// The models that hold on a day and later, with their texts, by day.
-    pub(super) async fn schedule(&self, list: &List, day: Date) -> Result<Vec<(Date, Listed, Arc<str>)>, GatewayError> {
-        let mut schedule = Vec::new();
-        for (from, listed) in list.on_and_after(day) {
-            schedule.push((from, listed.clone(), self.text(listed).await?));
-        }
-        Ok(schedule)
-    }
-}
-
-impl List {
-    /// Those with a day of effect, by day.
-    fn dated(&self) -> Vec<(Date, &Listed)> {
-        let mut dated: Vec<_> = self.models.iter().filter_map(|listed| Some((listed.from?, listed))).collect();
-        dated.sort_by_key(|(from, _)| *from);
-        dated
-    }
-
-    /// The one in force on a day, and those that come later.
-    fn on_and_after(&self, day: Date) -> Vec<(Date, &Listed)> {
-        let mut dated = self.dated();
-        let begun = dated.iter().rposition(|(from, _)| *from <= day).unwrap_or_default();
-        dated.drain(..begun);
-        dated
-    }
-
-    /// The one in force on a day.
-    pub(super) fn on(&self, day: Date) -> Option<(Date, &Listed)> {
-        self.on_and_after(day).first().copied()
-    }
-
-    pub(super) fn get(&self, id: &str) -> Option<&Listed> {
-        self.models.iter().find(|listed| listed.id == id)
-    }
-
-    pub(super) fn version(&self) -> u64 {
-        self.cell.as_ref().map_or(0, |cell| cell.version)
-    }
 }
 
 impl Gateway {
@@ -486,10 +374,4 @@ fn day_is_free(list: &List, from: Date, now: Timestamp, day: Date) -> Result<(),
         Some((_, other)) => Err(wrong(format!("another day: the model {} begins on {from}", other.id))),
         None => Ok(()),
     }
-}
-
-/// The bytes of a digest.
-pub(super) fn digest_of(text: &str) -> Result<[u8; 32], GatewayError> {
-    let digest = unhex(text).and_then(|digest| digest.try_into().ok());
-    digest.ok_or_else(|| GatewayError::Fault("a model's digest does not read".into()))
 }

@@ -4,17 +4,18 @@
 //! kept in the store, so that what a later set adds in cuts, questions and parties waits for the
 //! next day even over a restart. Which model holds on which day is the list of `models`.
 
+mod in_force;
+
+pub use in_force::Loaded;
+
 use std::collections::BTreeMap;
-use std::ops::Deref;
-use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan, civil::Date};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::ask::ANSWER_BYTES;
 use super::cells::pieces;
-use super::models::{List, Listed, digest_of, list_place};
+use super::models::{digest_of, list_place};
 use super::{Gateway, GatewayError, TRIES_MAX, at, next_version, unchanged};
 use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::access_log::proof::Proof;
@@ -23,11 +24,13 @@ use crate::code::{ModelId, ScenarioId};
 use crate::hex::hex;
 use crate::ledger::Change;
 use crate::model::Model;
-use crate::policies::{Candidate, PolicySet};
+use crate::policies::PolicySet;
 use crate::policy::Mistakes;
 use crate::scenario::Question;
 use crate::store::{Cell, Check, Place};
 use crate::tables;
+pub(super) use in_force::InForce;
+use in_force::{check_models, in_force};
 
 /// The city's cuts change at most once in so many days.
 const CUTS_DAYS: i32 = 365;
@@ -107,77 +110,6 @@ pub struct ModelInForce {
     /// From when it holds.
     pub from: Date,
 }
-
-/// A policy set with the model that is in force on the days on which it holds.
-pub struct Loaded {
-    set: PolicySet,
-    model: Candidate,
-    rules: [u8; 32],
-}
-
-impl Loaded {
-    pub(super) fn new(set: PolicySet, model: Candidate) -> Self {
-        let catalogue = set.file("catalogue.toml").unwrap_or_default();
-        let digest = model.model.digest;
-        let rules = Sha256::new().chain_update(Sha256::digest(catalogue)).chain_update(digest).finalize().into();
-        Self { set, model, rules }
-    }
-
-    /// The model in force.
-    pub fn model_in_force(&self) -> &Model {
-        &self.model.model
-    }
-
-    /// The text of its file, to the byte.
-    pub fn model_text(&self) -> &str {
-        &self.model.text
-    }
-
-    /// A digest of everything that a score follows from, beside the person's cells.
-    pub fn rules(&self) -> &[u8; 32] {
-        &self.rules
-    }
-}
-
-impl Deref for Loaded {
-    type Target = PolicySet;
-
-    fn deref(&self) -> &PolicySet {
-        &self.set
-    }
-}
-
-/// What holds today and on later days, as far as that is decided.
-///
-/// INVARIANT (same in, same score): each day has one set with one model, so an answer is of one model, and at
-/// midnight all calls go over to the next at once.
-pub(super) struct InForce {
-    /// The versions of the cells that this follows from: the sets' history, and the list of models.
-    seen: (u64, u64),
-    /// By first day.
-    holds: Vec<(Date, Arc<Loaded>)>,
-    /// What [`Self::on`] says of a day before all of them.
-    first: Arc<Loaded>,
-}
-
-impl InForce {
-    pub(super) fn first(set: PolicySet, day: Date) -> Self {
-        let model = set.own_candidate();
-        let first = Arc::new(Loaded::new(set, model));
-        Self { seen: (0, 0), holds: vec![(day, first.clone())], first }
-    }
-
-    pub(super) fn on(&self, day: Date) -> Arc<Loaded> {
-        self.holds.iter().rev().find(|(from, _)| *from <= day).map_or(&self.first, |(_, loaded)| loaded).clone()
-    }
-
-    pub(super) fn newest(&self) -> Arc<Loaded> {
-        self.holds.last().map_or(&self.first, |(_, loaded)| loaded).clone()
-    }
-}
-
-/// Models with the day from which each holds, in their order.
-type Schedule = [(Date, Listed, Arc<str>)];
 
 /// Which sets were loaded: the one that held as `day` began, and those loaded since, in order.
 #[derive(Serialize, Deserialize, Clone, PartialEq)]
@@ -486,55 +418,4 @@ impl Gateway {
 
 fn version(cell: Option<&Cell>) -> u64 {
     cell.map_or(0, |cell| cell.version)
-}
-
-/// INVARIANT (same in, same score): the model of each day on which the set will hold fits it; no file of the set changes
-/// a model that was drafted or published; and `city.toml` names one that was published.
-fn check_models(set: &PolicySet, list: &List, schedule: &Schedule, day: Date) -> Result<(), LoadError> {
-    for (id, model) in &set.models {
-        if list.get(id.as_str()).is_some_and(|known| known.digest != hex(&model.digest)) {
-            return Err(LoadError::ModelChanged { id: id.clone(), file: set.model_path(id.as_str()).to_owned() });
-        }
-    }
-    let named = &set.city.model;
-    if list.get(named.as_str()).and_then(|listed| listed.from).is_none() {
-        let in_force = list.on(day).map(|(_, listed)| listed.id.clone()).unwrap_or_default();
-        return Err(LoadError::ModelNotPublished { named: named.clone(), in_force });
-    }
-    let tomorrow = day.tomorrow().unwrap_or(day);
-    for (at, (_, listed, text)) in schedule.iter().enumerate() {
-        let ends = schedule.get(at + 1).is_some_and(|(next, ..)| *next <= tomorrow);
-        let file = format!("models/{}.toml", listed.id);
-        let read = if ends { set.read_model(&file, text.as_bytes()) } else { set.candidate(&file, text.as_bytes()) };
-        read.map_err(|mistakes| LoadError::ModelDoesNotFit { id: listed.id.clone(), mistakes })?;
-    }
-    Ok(())
-}
-
-/// What holds from this day on: one set until midnight, another from then on, and the model of each day.
-fn in_force(
-    seen: (u64, u64),
-    day: Date,
-    today: PolicySet,
-    next: PolicySet,
-    schedule: &Schedule,
-) -> Result<InForce, LoadError> {
-    let tomorrow = day.tomorrow().unwrap_or(day);
-    let model = |set: &PolicySet, on: Date| {
-        let (_, listed, text) = schedule
-            .iter()
-            .rev()
-            .find(|(from, ..)| *from <= on)
-            .or(schedule.first())
-            .ok_or_else(|| GatewayError::Fault("no model is in force".into()))?;
-        let read = set.read_model(&format!("models/{}.toml", listed.id), text.as_bytes());
-        read.map_err(|mistakes| LoadError::ModelDoesNotFit { id: listed.id.clone(), mistakes })
-    };
-    let first = Arc::new(Loaded::new(today.clone(), model(&today, day)?));
-    let mut holds = vec![(day, first.clone())];
-    let later = schedule.iter().map(|(from, ..)| *from).filter(|from| *from > tomorrow);
-    for from in std::iter::once(tomorrow).chain(later) {
-        holds.push((from, Arc::new(Loaded::new(next.clone(), model(&next, from)?))));
-    }
-    Ok(InForce { seen, holds, first })
 }
