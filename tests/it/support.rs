@@ -10,6 +10,7 @@ pub mod raw;
 pub mod statistics;
 pub mod survival;
 pub mod tree;
+pub mod wait;
 #[allow(dead_code, reason = "the tests of the reader use the rest of it")]
 pub mod workbook;
 pub mod world;

@@ -7,17 +7,16 @@ use serde_json::Value;
 use crate::support::Folder;
 use crate::support::deployment::{free_addresses, login};
 use crate::support::process::Serving;
+use crate::support::wait::until;
 
 /// Waits for `demo.json`, which appears when the story has been told.
 async fn told(demo: &mut Serving, file: &std::path::Path) -> Value {
-    for _ in 0..1200 {
-        if let Ok(text) = std::fs::read(file) {
-            return serde_json::from_slice(&text).unwrap();
-        }
-        assert!(demo.ended(Duration::ZERO).await.is_none(), "{}", demo.wrote());
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("the story has no end: {}", demo.wrote());
+    until("the story's end", async || {
+        assert!(file.exists() || demo.ended(Duration::ZERO).await.is_none(), "{}", demo.wrote());
+        file.exists()
+    })
+    .await;
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ use jiff::SignedDuration;
 use crate::support::deployment::{Deployment, LIBRARY, SCENARIO, ask, outcome, token};
 use crate::support::nightly;
 use crate::support::process::{Serving, run};
+use crate::support::wait::until;
 
 fn rotate(city: &Deployment, more: &[&str]) -> (i32, String, String) {
     let file = city.config_file();
@@ -139,9 +140,7 @@ async fn a_running_gateway_takes_new_keys_without_a_failed_call() {
         }
         said
     });
-    while asked.load(Ordering::SeqCst) < 3 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("three answers", async || asked.load(Ordering::SeqCst) >= 3).await;
     let file = city.config_file();
     let rotating = tokio::task::spawn_blocking(move || run(&["rotate", "--config", file.to_str().unwrap()]));
     let (code, out, err) = rotating.await.unwrap();

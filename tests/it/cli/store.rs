@@ -15,6 +15,7 @@ use crate::support::deployment::{
 };
 use crate::support::nightly;
 use crate::support::process::{ended, jadegate, run};
+use crate::support::wait::until;
 
 /// Runs a command over a deployment while others of this process go on.
 async fn command(args: &[&str]) -> (i32, String, String) {
@@ -209,12 +210,7 @@ async fn a_backup_or_an_import_that_was_killed_is_known_by_its_name_and_made_aga
             (city.dir().join(format!("{turn}.backup")), city.dir().join(format!("{turn}.backup.partial")));
         let mut child = spawn(&["store", "export", "--config", config, out.to_str().unwrap()]);
         // Some are killed as soon as they write, some later.
-        for _ in 0..2_000 {
-            if partial.exists() || out.exists() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        until("an export that writes", async || partial.exists() || out.exists()).await;
         tokio::time::sleep(Duration::from_millis(3 * (turn as u64 % 12))).await;
         child.kill().unwrap();
         child.wait().unwrap();
@@ -233,12 +229,8 @@ async fn a_backup_or_an_import_that_was_killed_is_known_by_its_name_and_made_aga
     set_aside(&city, "store-before");
     for turn in 0..kills {
         let mut child = spawn(&["store", "import", "--config", config, backup.to_str().unwrap()]);
-        for _ in 0..2_000 {
-            if city.config.store.folder().unwrap().join("MARKER").exists() || child.try_wait().unwrap().is_some() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let marker = city.config.store.folder().unwrap().join("MARKER");
+        until("an import that writes", async || marker.exists() || child.try_wait().unwrap().is_some()).await;
         tokio::time::sleep(Duration::from_millis(4 * (turn as u64 % 12))).await;
         child.kill().unwrap();
         child.wait().unwrap();

@@ -9,6 +9,7 @@ use jadegate::entropy::{self, SystemEntropy};
 use super::{City, HEADINGS, PROVIDER, rejects_of, row};
 use crate::support::nightly;
 use crate::support::process::{Serving, run};
+use crate::support::wait::until;
 
 /// Rows about a few people, some of them wrong, some said twice.
 fn table(rows: u32) -> String {
@@ -105,9 +106,7 @@ async fn a_gateway_that_goes_away_ends_the_import_with_a_sentence_and_run_again_
     let killing = async {
         // Some batches are in the log, and others are not.
         let before = city.deployment.log_size().await;
-        while city.deployment.log_size().await < before + 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until("two batches", async || city.deployment.log_size().await >= before + 2).await;
         serving.kill();
     };
     let (ended, ()) = tokio::join!(importing, killing);
