@@ -38,7 +38,7 @@ use jadegate::clock::{Clock, SystemClock};
 use jadegate::http::listener::{self, ListenerLimits};
 use jadegate::http::tls::Tls;
 use jadegate::keys::SigningKey;
-use load::{Asker, Ran};
+use load::{Asker, PARTY, Ran};
 use nightly::figure;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -48,12 +48,9 @@ use tokio::sync::watch;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const PARTY: &str = "yx-bike";
-const SCENARIO: &str = "bike-deposit";
 /// Enough in flight that the fixed time does not bound the rate.
 const IN_FLIGHT: usize = 1_536;
 const SECONDS: u64 = 8;
-const USES: u32 = 300;
 /// Connections at half load.
 const HALF: usize = 512;
 const AIM: f64 = 0.4;
@@ -79,31 +76,17 @@ async fn ceiling(city: &Deployment) -> Ran {
     let tls = city.tls(PARTY);
     let client =
         |_| Asker { client: Client::new(&base, Some(tls.clone())).unwrap(), token: "x".repeat(68), every: None };
-    load::run(SCENARIO, (0..IN_FLIGHT).map(client).collect(), SECONDS).await
+    load::run((0..IN_FLIGHT).map(client).collect(), SECONDS).await
 }
 
 async fn measure() {
-    let mut city = Deployment::bent(|dir| {
-        deployment::rewrite(&dir.join("policies/city.toml"), |text| {
-            text.replace("calls_per_second = 400", "calls_per_second = 100000")
-                .replace("calls_burst = 800", "calls_burst = 200000")
-                .replace("calls_at_once = 256", "calls_at_once = 4096")
-        });
-    })
-    .await;
-    city.populate(3).await;
-    let mut me = city.person(0).await;
-    let mut tokens = Vec::new();
-    for _ in 0..IN_FLIGHT {
-        let wish = json!({ "uses": USES });
-        let made = deployment::consent(&mut me, SCENARIO, PARTY, wish).await;
-        tokens.push(deployment::text(&made, "token"));
-    }
+    let mut city = Deployment::bent(load::unlimited).await;
+    let tokens = load::consents(&mut city, IN_FLIGHT).await;
     let tls = city.tls(PARTY);
     let client = |token: &String| Asker { client: city.with_tls(tls.clone()), token: token.clone(), every: None };
 
     let ceiling = ceiling(&city).await;
-    let full = load::run(SCENARIO, tokens.iter().map(client).collect(), SECONDS).await;
+    let full = load::run(tokens.iter().map(client).collect(), SECONDS).await;
     figure("answers: a second at saturation", format_args!("{:.0}, {:.2} cores busy", full.rate, full.cores));
     figure("answers: one ES256 signature a call and nothing else", format_args!("{:.0} a second", ceiling.rate));
     figure("answers: processor time a call", format_args!("{:.0} us, the ceiling {:.0} us", full.cpu, ceiling.cpu));
@@ -112,7 +95,7 @@ async fn measure() {
     // Calls come evenly, from more connections than are answered at once: none waits for its turn.
     let every = Duration::from_secs_f64(HALF as f64 / (full.rate / 2.0));
     let spread = |(n, token)| Asker { every: Some((every, every * n / HALF as u32)), ..client(token) };
-    let half = load::run(SCENARIO, (0..).zip(tokens.iter().take(HALF)).map(spread).collect(), SECONDS).await;
+    let half = load::run((0..).zip(tokens.iter().take(HALF)).map(spread).collect(), SECONDS).await;
     let (p50, p99) = (half.within(0.5), half.within(0.99));
     figure("answers: time at half load", format_args!("{:.0} a second, p50 {p50:.1} ms, p99 {p99:.1} ms", half.rate));
     figure("answers: p99 at half load over the fixed 50 ms", format_args!("{:.2} (aim {TIME_AIM})", p99 / 50.0));

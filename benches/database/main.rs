@@ -32,7 +32,7 @@ mod postgres;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
-use deployment::{Deployment, free_addresses, rewrite};
+use deployment::{Deployment, free_addresses};
 use folder::Folder;
 use jadegate::cli::serve::{Running, start_gateway};
 use jadegate::client::Client;
@@ -40,34 +40,22 @@ use jadegate::clock::SystemClock;
 use jadegate::config::{Config, Database, StorePlace};
 use jadegate::entropy::SystemEntropy;
 use jadegate::store::postgres::PostgresAddress;
-use load::{Asker, Ran};
+use load::{Asker, PARTY, Ran};
 use nightly::figure;
 use postgres::{PASSWORD, Postgres, Server};
-use serde_json::json;
 
 /// As `src/main.rs` has it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const PARTY: &str = "yx-bike";
-const SCENARIO: &str = "bike-deposit";
 const IN_FLIGHT: usize = 1_024;
 const SECONDS: u64 = 8;
-const USES: u32 = 300;
 const AIM: f64 = 0.5;
-
-fn unlimited(city: &Deployment) {
-    rewrite(&city.dir().join("policies/city.toml"), |text| {
-        text.replace("calls_per_second = 400", "calls_per_second = 100000")
-            .replace("calls_burst = 800", "calls_burst = 200000")
-            .replace("calls_at_once = 256", "calls_at_once = 4096")
-    });
-}
 
 /// A city over a database of this name.
 fn over(postgres: &Postgres, servers: &[&Server], database: &str) -> Deployment {
     let mut city = Deployment::provisioned(Arc::new(SystemClock::new()));
-    unlimited(&city);
+    load::unlimited(&city.dir());
     let password = city.dir().join("database.password");
     std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
     std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -91,17 +79,6 @@ fn further(city: &Deployment, n: usize) -> Config {
     config
 }
 
-async fn tokens(city: &mut Deployment) -> Vec<String> {
-    city.populate(3).await;
-    let mut me = city.person(0).await;
-    let mut tokens = Vec::new();
-    for _ in 0..IN_FLIGHT {
-        let made = deployment::consent(&mut me, SCENARIO, PARTY, json!({ "uses": USES })).await;
-        tokens.push(deployment::text(&made, "token"));
-    }
-    tokens
-}
-
 /// The same consents asked through all of these gateways at once.
 async fn answers(city: &Deployment, tokens: &[String], gateways: &[&Config]) -> Ran {
     let tls = city.tls(PARTY);
@@ -109,14 +86,14 @@ async fn answers(city: &Deployment, tokens: &[String], gateways: &[&Config]) -> 
         let base = &gateways[n % gateways.len()].api_base;
         Asker { client: Client::new(base, Some(tls.clone())).unwrap(), token: token.clone(), every: None }
     };
-    load::run(SCENARIO, tokens.iter().enumerate().map(asker).collect(), SECONDS).await
+    load::run(tokens.iter().enumerate().map(asker).collect(), SECONDS).await
 }
 
 async fn measure() {
     let mut sled = Deployment::provisioned(Arc::new(SystemClock::new()));
-    unlimited(&sled);
+    load::unlimited(&sled.dir());
     sled.start().await;
-    let consents = tokens(&mut sled).await;
+    let consents = load::consents(&mut sled, IN_FLIGHT).await;
     let base = answers(&sled, &consents, &[&sled.config]).await;
     sled.stop().await.unwrap();
     let say = |what: &str, ran: &Ran| {
@@ -132,7 +109,7 @@ async fn measure() {
     let mut city = over(&postgres, &[&primary], "alone");
     let hosts: Vec<Config> = (2..=3).map(|n| further(&city, n)).collect();
     city.start().await;
-    let consents = tokens(&mut city).await;
+    let consents = load::consents(&mut city, IN_FLIGHT).await;
     let one = answers(&city, &consents, &[&city.config]).await;
     say("database: answers over PostgreSQL", &one);
     figure("database: PostgreSQL over sled", format_args!("{:.2} (aim {AIM})", one.rate / base.rate));
