@@ -8,6 +8,8 @@ mod debug;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::support::files_under;
+
 /// One file of `src`.
 struct Source {
     /// Its path from the root of the project.
@@ -26,19 +28,13 @@ fn root() -> &'static Path {
 }
 
 fn files(folder: &str, ending: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut folders = vec![root().join(folder)];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path: PathBuf = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.to_str().is_some_and(|path| path.ends_with(ending)) {
-                let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
-                found.push((name, std::fs::read_to_string(&path).unwrap()));
-            }
-        }
-    }
+    let of_it = files_under(&root().join(folder)).into_iter();
+    let named = of_it.filter(|path| path.to_str().is_some_and(|path| path.ends_with(ending)));
+    let read = |path: PathBuf| {
+        let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+        (name, std::fs::read_to_string(&path).unwrap())
+    };
+    let mut found: Vec<_> = named.map(read).collect();
     found.sort();
     found
 }

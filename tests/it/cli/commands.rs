@@ -5,9 +5,9 @@ use std::path::Path;
 
 use jadegate::policies;
 
-use crate::support::Folder;
 use crate::support::deployment::{P1, rewrite};
 use crate::support::process::run;
+use crate::support::{Folder, files_under};
 
 /// A sentence that says what to do, and no trace of a panic or of Rust.
 fn reads_well(err: &str) {
@@ -15,15 +15,6 @@ fn reads_well(err: &str) {
     for odd in ["panicked", "RUST_BACKTRACE", "Err(", "Os {", "unwrap", "::"] {
         assert!(!err.contains(odd), "{odd} in: {err}");
     }
-}
-
-fn files_under(folder: &Path) -> Vec<std::path::PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(files_under(&path)) } else { found.push(path) }
-    }
-    found
 }
 
 #[test]

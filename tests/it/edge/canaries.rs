@@ -7,7 +7,7 @@
 //! a record that is chosen here. A bare score as two bytes inside something sealed could not be told from chance; that cells
 //! are sealed is another test's matter.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use crate::support::deployment::{
     ANSWERS, Deployment, JSON, LIBRARY, NDJSON, P1, REGISTRAR, SCENARIO, ask, consent, make_code, outcome, question,
     text,
 };
+use crate::support::files_under;
 use crate::support::nightly::figure;
 use crate::support::process::{Serving, ended, run};
 
@@ -101,17 +102,6 @@ fn found_in(canaries: &[Canary], bytes: &[u8]) -> Vec<(&'static str, usize, Vec<
 fn holds_none(canaries: &[Canary], place: &str, bytes: &[u8]) {
     for (kind, found, forms) in found_in(canaries, bytes) {
         assert_eq!(found, 0, "the {kind}, as {forms:?}, is in {place}");
-    }
-}
-
-fn each_file(folder: &Path, each: &mut dyn FnMut(&Path, Vec<u8>)) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            each_file(&path, each);
-        } else {
-            each(&path, std::fs::read(&path).unwrap());
-        }
     }
 }
 
@@ -245,10 +235,11 @@ async fn no_canary_lies_in_the_store_a_log_an_error_or_a_figure() {
     assert!(beside.len() > 10_000 && looked_at > 10_000, "{} and {looked_at} bytes of backups", beside.len());
     looked_at = 0;
     for folder in ["store", "checkpoints"] {
-        each_file(&city.dir().join(folder), &mut |path, bytes| {
+        for path in files_under(&city.dir().join(folder)) {
+            let bytes = std::fs::read(&path).unwrap();
             looked_at += bytes.len();
             holds_none(&canaries, &path.display().to_string(), &bytes);
-        });
+        }
     }
     assert!(looked_at > 10_000, "{looked_at} bytes of the store");
 }

@@ -20,6 +20,7 @@ use jadegate::tables;
 use serde_json::Value;
 
 use super::models::{approved, operator, stricter};
+use crate::support::files_under;
 use crate::support::nightly;
 use crate::support::world::{
     Kept, World, caller, keyring, lines, number, officer, policies_with, record_line, register_line, rotated_keyring,
@@ -607,7 +608,7 @@ async fn going_on_from_a_restored_store_survives_a_fault_at_every_commit() {
 fn use_cases() -> BTreeSet<String> {
     let src = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = vec![src.join("gateway.rs")];
-    files.extend(std::fs::read_dir(src.join("gateway")).unwrap().map(|file| file.unwrap().path()));
+    files.extend(files_under(&src.join("gateway")));
     let mut found = BTreeSet::new();
     for file in files {
         let mut inside = false;
