@@ -49,6 +49,7 @@ impl Rejects {
     /// Adds lines.
     pub(super) fn add(&mut self, rejected: &[Rejected]) -> Result<(), Failure> {
         for Rejected { line, code, message } in rejected {
+            let message = for_a_clerk(code, message);
             let written = writeln!(self.out, "{}", json!({"line": line, "code": code, "message": message}));
             written.map_err(|e| Failure::file("write what is refused to", &self.partial, e))?;
             self.count += 1;
@@ -79,6 +80,28 @@ impl Rejects {
         let _there = fs::remove_file(&self.partial);
         self.path
     }
+}
+
+/// A message in both languages: those of lines, which programs read over the API as well, are in one.
+fn for_a_clerk(code: &str, message: &str) -> String {
+    let chinese = match code {
+        "malformed" => "写法不对",
+        "unknown-field" => "有不认识的项",
+        "missing-field" => "缺一项",
+        "wrong-check-digit" => "证件号码末位不符",
+        "impossible-date" => "没有这一天，或与其他日期、证件号矛盾",
+        "unknown-indicator" => "目录里没有这个指标",
+        "provider-not-allowed" => "该指标不归本单位报送",
+        "consent-required" => "市场信息须有本人同意",
+        "quantity-required" => "该指标须填数量",
+        "quantity-not-allowed" => "该指标不填数量",
+        "prohibited-item" => "法律禁止采集",
+        "too-large" => "超出上限",
+        _ => return message.to_owned(),
+    };
+    // What the reading of a file says begins in Chinese.
+    let both = message.starts_with(|first: char| !first.is_ascii());
+    if both { message.to_owned() } else { format!("{chinese} / {message}") }
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {
