@@ -96,6 +96,7 @@ fn cells_that_a_spreadsheet_spoilt() {
         (P1, "0012", "ok"),
         (P1, "1000000", "ok"),
         (P1, "1000001", "too-large"),
+        (P1, "9223372036854775807", "too-large"),
         (P1, "18446744073709551616", "too-large"),
         (P1, "-1", "malformed"),
         (P1, "0", "malformed"),

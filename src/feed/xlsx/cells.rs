@@ -141,7 +141,8 @@ impl Cell {
         let whole = number.fract() == 0.0;
         // What is written in the file may have digits that Excel no longer shows; more than it keeps are invented.
         let digits = text.trim_start_matches('-').split(['.', 'e', 'E']).next().unwrap_or_default().len();
-        if number.abs() >= 1e15 || digits > DIGITS_KEPT {
+        // A quantity of so many digits is too large, whatever became of the last ones.
+        if (number.abs() >= 1e15 || digits > DIGITS_KEPT) && field.name != "quantity" {
             return Err(malformed(format!(
                 "单元格 {place} 是数字：Excel 只保留 15 位，其后各位已变成 0，无法恢复。请从原系统重新导出：先把该列设为“文本”格式再填入或导入，不要在 Excel 里改格式 / cell {place} is a number: Excel keeps 15 digits and has turned the others into zeros, which nobody can undo. Export again from your system: make the column text (format “Text”, as text) before the numbers come in"
             )));
