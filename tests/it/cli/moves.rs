@@ -1,15 +1,11 @@
 //! A city that outgrows one machine: from a folder into a database, and back, by the commands.
 
-use std::os::unix::fs::PermissionsExt as _;
-
-use jadegate::config::{Database, StorePlace};
-use jadegate::store::postgres::PostgresAddress;
 use serde_json::json;
 
 use crate::support::deployment::{
     ANSWERS, Deployment, LIBRARY, SCENARIO, ask, consent, outcome, question, revoke, text,
 };
-use crate::support::postgres::{PASSWORD, Postgres};
+use crate::support::postgres::Postgres;
 use crate::support::process::run;
 
 async fn on(city: &Deployment, words: &[&str], more: &[&str]) -> String {
@@ -38,12 +34,7 @@ async fn a_store_moves_into_a_database_and_back_and_gives_the_same_answers() {
     city.stop().await.unwrap();
 
     let folder = city.config.store.clone();
-    let password = city.dir().join("database.password");
-    std::fs::write(&password, PASSWORD).unwrap();
-    std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let address = PostgresAddress::parse(&Postgres::url(&[&server], "city")).unwrap();
-    let (password_file, ca) = (Some(password), Some(postgres.ca()));
-    let database = StorePlace::Database(Box::new(Database { address, password_file, ca, plain: false }));
+    let database = postgres.place_for(&city.dir(), &[&server], "city");
 
     let mut uses = 2;
     for (turn, place) in [database, folder].into_iter().enumerate() {

@@ -2,7 +2,6 @@
 //! primaries killed while everybody asks.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,8 +9,7 @@ use std::time::Duration;
 
 use jadegate::client::{Client, Tls};
 use jadegate::clock::SystemClock;
-use jadegate::config::{Config, Database, StorePlace};
-use jadegate::store::postgres::PostgresAddress;
+use jadegate::config::Config;
 use serde_json::{Value, json};
 
 use crate::support::deployment::{
@@ -19,7 +17,7 @@ use crate::support::deployment::{
     make_code, nonce, outcome, revoke, text,
 };
 use crate::support::nightly::{figure, rounds};
-use crate::support::postgres::{PASSWORD, Postgres, Server};
+use crate::support::postgres::{Postgres, Server};
 use crate::support::process::{Serving, run};
 
 /// The servers are killed, and no power is cut: what a killed process wrote, its system keeps.
@@ -70,12 +68,7 @@ async fn cluster() -> Cluster {
     let servers = [primary, standby];
 
     let mut city = Deployment::provisioned(Arc::new(SystemClock::new()));
-    let password = city.dir().join("database.password");
-    std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
-    std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let address = PostgresAddress::parse(&Postgres::url(&[&servers[0], &servers[1]], "city")).unwrap();
-    let (password_file, ca) = (Some(password), Some(postgres.ca()));
-    city.config.store = StorePlace::Database(Box::new(Database { address, password_file, ca, plain: false }));
+    city.config.store = postgres.place_for(&city.dir(), &[&servers[0], &servers[1]], "city");
     city.choose_ports();
     let mut hosts = Vec::new();
     for n in 1..=3 {

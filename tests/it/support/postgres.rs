@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jadegate::cli::pki::Authority;
 use jadegate::clock::{Clock as _, SystemClock};
+use jadegate::config::{Database, StorePlace};
 use jadegate::store::postgres::{PostgresAddress, PostgresOptions};
 use zeroize::Zeroizing;
 
@@ -174,6 +175,16 @@ impl Postgres {
         format!("postgresql://jadegate@{}/{database}", hosts.join(","))
     }
 
+    /// A database on these servers as a deployment in this folder names it, its password in a file beside.
+    pub fn place_for(&self, dir: &Path, servers: &[&Server], database: &str) -> StorePlace {
+        let password = dir.join("database.password");
+        fs::write(&password, format!("{PASSWORD}\n")).unwrap();
+        fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+        let address = PostgresAddress::parse(&Self::url(servers, database)).unwrap();
+        let (password_file, ca) = (Some(password), Some(self.ca()));
+        StorePlace::Database(Box::new(Database { address, password_file, ca, plain: false }))
+    }
+
     /// Options for the user `jadegate` over TLS.
     pub fn options(&self, url: &str) -> PostgresOptions {
         let mut options = PostgresOptions::new(PostgresAddress::parse(url).unwrap());
@@ -308,8 +319,14 @@ impl Server {
         }
     }
 
+    /// Goes away with every connection, and comes back.
+    pub async fn again(&mut self) {
+        self.stop();
+        self.run().await;
+    }
+
     /// Ends it at once, without the children going on meanwhile.
-    fn stop(&mut self) {
+    pub fn stop(&mut self) {
         if let Some(child) = &self.child {
             let _immediate = Command::new("kill").args(["-QUIT", &child.id().to_string()]).status();
         }

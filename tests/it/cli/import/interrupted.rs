@@ -12,14 +12,14 @@ use crate::support::process::{Serving, run};
 use crate::support::wait::until;
 
 /// Rows about a few people, some of them wrong, some said twice.
-fn table(rows: u32) -> String {
+pub fn table(rows: u32) -> String {
     let numbers = ["530499199001010015", "53049919880307004X", "53049919901015001X", "530499199001010016"];
     let row = |n: u32| row(&format!("V-{}", n % (rows - rows / 10)), numbers[n as usize % 4], "王芳", 1 + n % 7);
     format!("{HEADINGS}\n{}", (0..rows).map(row).collect::<String>())
 }
 
 /// Everything about everybody, as people see it.
-async fn state(city: &City) -> Vec<String> {
+pub async fn state(city: &City) -> Vec<String> {
     let mut all = Vec::new();
     for number in ["530499199001010015", "53049919880307004X", "53049919901015001X"] {
         let mut me = city.deployment.login(number).await;
@@ -32,14 +32,14 @@ async fn state(city: &City) -> Vec<String> {
     all
 }
 
-async fn registered(city: &City) {
+pub async fn registered(city: &City) {
     let people = "证件号码,姓名,常住人口,完全民事行为能力\n530499199001010015,王芳,是,是\n53049919880307004X,王芳,是,是\n53049919901015001X,王芳,是,是\n";
     let ended = city.import(&["--register"], &[&city.file("register.csv", people)]).await;
     assert_eq!(ended.code, 0, "{}", ended.err);
 }
 
 /// What an import that nobody disturbs leaves.
-async fn undisturbed(content: &str) -> Vec<String> {
+pub async fn undisturbed(content: &str) -> Vec<String> {
     let mut city = City::stopped();
     registered(&city).await;
     let file = city.file("a.csv", content);
