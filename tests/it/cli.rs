@@ -3,6 +3,7 @@
 mod commands;
 mod demo;
 mod evaluate;
+mod feed_bombs;
 mod feed_memory;
 mod import;
 mod logs;

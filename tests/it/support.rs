@@ -1,5 +1,6 @@
 //! What several tests need.
 
+pub mod bomb;
 pub mod deployment;
 pub mod disk;
 pub mod folder;

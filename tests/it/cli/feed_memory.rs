@@ -11,6 +11,7 @@ use zip::write::SimpleFileOptions;
 
 use crate::support::Folder;
 use crate::support::nightly::{figure, rounds};
+use crate::support::process::peak_kib as peak;
 use crate::support::workbook::texts;
 
 /// A beginning and a row many times, which lie nowhere.
@@ -51,13 +52,6 @@ impl Seek for Rows {
         };
         Ok(self.at)
     }
-}
-
-/// The most memory that this process ever held, in KiB.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 fn read(name: &str, source: impl feed::Source, form: Form) -> u64 {

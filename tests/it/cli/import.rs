@@ -10,6 +10,8 @@ use crate::support::deployment::{Deployment, P1, REGISTRAR, rewrite};
 use crate::support::process::run;
 use crate::support::workbook::{Workbook, texts};
 
+mod cases;
+mod database;
 mod interrupted;
 
 pub const PROVIDER: &str = "yx-civil-affairs";
