@@ -62,12 +62,14 @@ def known():
     assert sent.status_code == 200, sent.text
     model = next(model for model in requests.get(f"{demo['web']}/v1/models").json() if model["state"] == "in-force")
     draft = (DEMO.parent / "try" / "model.toml").read_text()
+    drafted = logged_in("operator-one").post(f"{demo['web']}/v1/models", data=draft.encode(),
+                                             headers={"content-type": "application/toml"}).json()
     return {
         # Each of these may come again and again, and changes nothing after its first time.
         "POST /v1/models": draft,
         "POST /v1/models/trials": draft,
         "GET /v1/models/{id}": {"id": model["id"]},
-        "POST /v1/models/{id}/approval": {"id": model["id"]},
+        "POST /v1/models/{id}/approval": {"id": drafted["id"]},
         "POST /v1/models/{id}/publication": {"id": model["id"], "from": model["from"]},
         "GET /v1/batches/{id}": {"id": sent.json()["batches"][0]},
         "POST /v1/records/{id}/withdrawal": {"id": record["id"], "reason": "a mistake"},

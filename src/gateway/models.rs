@@ -263,7 +263,8 @@ impl Gateway {
         }
     }
 
-    /// Approves a draft. Twice by the same person is one approval.
+    /// Approves a draft. What changes nothing is refused, and says why: the same person again, or a model that is
+    /// published already. Nobody is to believe that an approval of theirs was recorded when it was not.
     pub async fn approve_model(&self, by: &Staff, id: &str) -> Result<(), GatewayError> {
         for _ in 0..TRIES_MAX {
             self.follow_policies().await?;
@@ -271,8 +272,11 @@ impl Gateway {
             let list = self.registry().list().await?;
             let listed = list.get(id).ok_or(Refusal::NotFound)?;
             let (mut stored, place, cell) = self.registry().stored(listed).await?;
-            if listed.from.is_some() || stored.approvals.iter().any(|(login, ..)| *login == by.login) {
-                return Ok(());
+            if let Some(from) = listed.from {
+                return Err(Refusal::ModelPublished(from).into());
+            }
+            if let Some((.., at)) = stored.approvals.iter().find(|(login, ..)| *login == by.login) {
+                return Err(Refusal::ModelApproved(*at).into());
             }
             let (now, _) = self.now()?;
             stored.approvals.push((by.login.clone(), by.role.as_str().to_owned(), now));

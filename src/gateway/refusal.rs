@@ -77,7 +77,10 @@ pub enum Refusal {
     /// Approvals are missing.
     #[error("the draft needs {0} more approval(s), each by another officer or operator")]
     ModelNotApproved(usize),
-    /// It was published already, from another day on.
+    /// The same person approved it before.
+    #[error("you approved this draft at {0}; another approval comes from another officer or operator")]
+    ModelApproved(jiff::Timestamp),
+    /// It was published already, so neither its day nor who approved it changes.
     #[error("the model is published already and holds from {0}; that does not change any more")]
     ModelPublished(jiff::civil::Date),
     /// `limit` or `before` is not usable.
@@ -114,6 +117,7 @@ impl Refusal {
             Self::ModelChanged(_) => "model-changed",
             Self::ModelInComment(_) => "model-in-comment",
             Self::ModelNotApproved(_) => "model-not-approved",
+            Self::ModelApproved(_) => "model-approved",
             Self::ModelPublished(_) => "model-published",
             Self::BadPage(_) => "bad-page",
             Self::Busy => "overloaded",

@@ -423,6 +423,10 @@ impl Lang {
                 Self::Zh => format!("还差 {missing} 位工作人员批准。"),
                 Self::En => format!("{missing} more must approve it first."),
             },
+            Refusal::ModelApproved(_) => plain(
+                "您已经批准过这份草案，每人只算一次。还需要另一位工作人员批准。",
+                "You approved this draft before; one person counts once. Somebody else must approve it too.",
+            ),
             Refusal::ModelPublished(from) => match self {
                 Self::Zh => format!("这个模型已经发布，自{}起施行，不能再改。", self.short_day(*from)),
                 Self::En => {

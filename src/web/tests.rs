@@ -99,6 +99,7 @@ async fn every_page(world: &World, lang: Lang) -> Vec<(String, Got)> {
     );
     assert_eq!(world.post("/models/draft", &operator, lang, &next).await.status, 303);
     assert_eq!(world.post("/models/yuxi-2027/approve", &officer, lang, "").await.status, 303);
+    add("model-approved", world.post("/models/yuxi-2027/approve", &officer, lang, "").await);
     add("model-in-comment", world.post("/models/yuxi-2027/publish", &operator, lang, "from=2027-03-01").await);
     add("models-draft", world.get("/models", &officer, lang).await);
     pages
@@ -114,7 +115,7 @@ fn check(name: &str, got: &Got, lang: Lang) {
         "unknown-login" | "market-foreign" => 404,
         "market-wrong" => 400,
         "beyond" | "case-wrong" | "model-wrong" => 422,
-        "model-in-comment" => 409,
+        "model-approved" | "model-in-comment" => 409,
         _ => 200,
     };
     assert_eq!(got.status, expected, "{name}: {html}");

@@ -87,7 +87,8 @@ codes! {
     MODEL_CHANGED = "model-changed", 409, "该模型编号已用于另一份文件", "A model of this id is known and has other bytes", "Give the changed model an id of its own.";
     MODEL_IN_COMMENT = "model-in-comment", 409, "征求意见期未满", "The draft is still open for comment", "Publish it from the day on that the detail names.";
     MODEL_NOT_APPROVED = "model-not-approved", 409, "批准人数不足", "Approvals are missing", "Two different officers or operators approve a draft.";
-    MODEL_PUBLISHED = "model-published", 409, "模型已经发布", "The model is published already", "Its day of effect does not change any more; draft another one.";
+    MODEL_APPROVED = "model-approved", 409, "本人已经批准过", "You approved this draft before", "One person's approval counts once; ask another officer or operator.";
+    MODEL_PUBLISHED = "model-published", 409, "模型已经发布", "The model is published already", "Its day of effect does not change any more, nor who approved it; draft another one.";
     // The gateway's state
     TOO_MANY_REQUESTS = "too-many-requests", 429, "请求过于频繁", "Too many calls", "Slow down and wait as long as Retry-After says.";
     OVERLOADED = "overloaded", 503, "系统繁忙", "The gateway is busy", "Wait as long as Retry-After says, and send the call again.";

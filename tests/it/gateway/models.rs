@@ -75,9 +75,12 @@ async fn a_model_is_drafted_approved_by_two_published_and_holds_from_its_day() {
     );
     world.advance(30 * 86_400);
     assert_eq!(refusal(publish(&world, tomorrow()).await), Refusal::ModelNotApproved(2));
-    for _ in 0..2 {
-        world.gateway.approve_model(&officer(1), "yuxi-2027").await.unwrap();
-    }
+    world.gateway.approve_model(&officer(1), "yuxi-2027").await.unwrap();
+    let approved_at = world.gateway.model("yuxi-2027").await.unwrap().0.approvals[0].at;
+    world.advance(60);
+    let again = world.gateway.approve_model(&officer(1), "yuxi-2027").await;
+    assert_eq!(refusal(again), Refusal::ModelApproved(approved_at), "nothing was recorded, and it says so");
+    assert_eq!(refusal(world.gateway.approve_model(&officer(1), "no-such").await), Refusal::NotFound);
     assert_eq!(refusal(publish(&world, tomorrow()).await), Refusal::ModelNotApproved(1));
     world.gateway.approve_model(&operator(), "yuxi-2027").await.unwrap();
     assert!(matches!(refusal(publish(&world, today(&world)).await), Refusal::OutOfRange { field: "from", .. }));
@@ -87,6 +90,14 @@ async fn a_model_is_drafted_approved_by_two_published_and_holds_from_its_day() {
     assert_eq!(publish(&world, from).await.unwrap(), published, "the same again changes nothing");
     let other = from.tomorrow().unwrap();
     assert_eq!(refusal(publish(&world, other).await), Refusal::ModelPublished(from));
+    // Published, scheduled or in force, nobody approves it any more, whether they did before or not.
+    for (staff, id, from) in [
+        (officer(1), "yuxi-2027", from),
+        (officer(2), "yuxi-2027", from),
+        (officer(2), "yuxi-2026", "2026-11-25".parse().unwrap()),
+    ] {
+        assert_eq!(refusal(world.gateway.approve_model(&staff, id).await), Refusal::ModelPublished(from));
+    }
     assert_eq!(
         world.actions_since(size).await,
         ["draft-model", "approve-model", "approve-model", "model"],
