@@ -19,6 +19,9 @@ use crate::code::PartyId;
 /// The `typ` of every receipt of a batch.
 pub const TYPE: &str = "jadegate-batch+jwt";
 
+/// A byte order mark, which is no part of a line.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
 /// What kind of lines a batch has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feed {
@@ -45,7 +48,7 @@ impl Feed {
 /// The lines of an upload with their numbers from 1, without their ends; blank ones are passed over, and a byte order
 /// mark before the first.
 pub fn lines(body: &[u8]) -> Vec<(u64, &[u8])> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let body = body.strip_prefix(BOM).unwrap_or(body);
     let lines = body.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     (1..).zip(lines).filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace)).collect()
 }
@@ -59,6 +62,33 @@ pub fn digest(lines: &[(u64, &[u8])]) -> [u8; 32] {
         hash.update(b"\n");
     }
     hash.finalize().into()
+}
+
+/// The same digest over lines that come one by one, so that memory does not grow with them.
+#[derive(Clone, Default)]
+pub struct Digesting {
+    hash: Sha256,
+    begun: bool,
+    lines: u64,
+}
+
+impl Digesting {
+    /// The next line of the upload, without its line feed.
+    pub fn add(&mut self, line: &[u8]) {
+        let line = line.strip_prefix(if self.begun { b"".as_slice() } else { BOM }).unwrap_or(line);
+        self.begun = true;
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if !line.iter().all(u8::is_ascii_whitespace) {
+            self.hash.update(line);
+            self.hash.update(b"\n");
+            self.lines += 1;
+        }
+    }
+
+    /// How many lines there were, blank ones aside, and their digest.
+    pub fn finish(self) -> (u64, [u8; 32]) {
+        (self.lines, self.hash.finalize().into())
+    }
 }
 
 /// What a receipt says.
@@ -132,6 +162,11 @@ pub fn claims_to_be(token: &str) -> bool {
     let header = token.split('.').next().and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
     let header = header.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     header.is_some_and(|header| header.get("typ").is_some_and(|typ| typ == TYPE))
+}
+
+/// What a receipt says, whoever signed it: for whoever just got it, to hold it against what was sent.
+pub fn said(token: &str) -> Result<Claims, AttestationError> {
+    claims(&Signed::read(token, TYPE)?.payload)
 }
 
 /// Checks form, signature, audience and that it is not of a time to come. A signature that is wrong is an error; a key
@@ -238,6 +273,20 @@ mod tests {
         assert_eq!(digest(&lines(b"a\nb\n")), whole);
         assert_eq!(digest(&lines(b"\xef\xbb\xbfa\r\n\r\nb")), whole);
         assert_ne!(digest(&lines(b"ab\n")), whole);
+    }
+
+    proptest::proptest! {
+        /// Lines that come one by one have the digest of the upload that they are.
+        #[test]
+        fn lines_one_by_one_have_the_digest_of_their_upload(
+            all in proptest::collection::vec("(\u{feff})?[ab \r]{0,3}", 0..6)
+        ) {
+            let body: String = all.iter().map(|line| format!("{line}\n")).collect();
+            let whole = lines(body.as_bytes());
+            let mut digesting = Digesting::default();
+            all.iter().for_each(|line| digesting.add(line.as_bytes()));
+            proptest::prop_assert_eq!(digesting.finish(), (whole.len() as u64, digest(&whole)));
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::access_log::proof::Proof;
 use crate::attestation::{self, batch};
 use crate::code::{PartyId, RuleId};
 use crate::entropy;
-use crate::ledger::{Change, LeafPlace, PlacedWrite};
+use crate::ledger::{Change, LeafPlace, PlacedWrite, Receipt};
 use crate::store::Place;
 use crate::tables;
 
@@ -40,6 +40,7 @@ impl BatchId {
 }
 
 /// A receipt and its proof.
+#[derive(Clone, PartialEq, Eq)]
 pub struct BatchView {
     /// The batch's id.
     pub id: BatchId,
@@ -55,6 +56,20 @@ impl std::fmt::Debug for BatchView {
     }
 }
 
+/// The receipt of a batch whose entry is not in the log yet: nobody is given it like this.
+pub(super) struct Signed {
+    /// The batch's id.
+    pub(super) id: BatchId,
+    receipt: String,
+}
+
+impl Signed {
+    /// The receipt with the proof of the entry that was made with it.
+    pub(super) fn logged(self, entry: &Receipt) -> Result<BatchView, GatewayError> {
+        Ok(BatchView { id: self.id, receipt: self.receipt, proof: entry.proof()? })
+    }
+}
+
 impl Gateway {
     /// Signs the receipt of a batch, and has the entry commit to it.
     pub(super) fn add_receipt(
@@ -62,8 +77,8 @@ impl Gateway {
         change: &mut Change,
         batch: &Batch<'_>,
         lines: &[(u64, &[u8])],
-        intake: &mut Intake,
-    ) -> Result<BatchId, GatewayError> {
+        intake: &Intake,
+    ) -> Result<Signed, GatewayError> {
         let id = BatchId(entropy::bytes::<16>(&*self.entropy)?);
         let number = |line: Option<&(u64, &[u8])>| line.map_or(0, |(number, _)| *number);
         let rejected = u64::try_from(intake.rejected.len()).unwrap_or(u64::MAX);
@@ -85,14 +100,13 @@ impl Gateway {
         let receipt = attestation::compact(&input, &key.sign(input.as_bytes())?);
         change.commitment = Sha256::digest(&receipt).into();
         let (party, vault, place) = (batch.caller.party.clone(), self.vault.clone(), batch_place(id));
-        let sealed = place.clone();
+        let (sealed, signed) = (place.clone(), Signed { id, receipt: receipt.clone() });
         let seal = Box::new(move |own: LeafPlace| {
             let stored = Stored { party: party.clone(), own, receipt: receipt.clone() };
             vault.seal_indexed(at(&sealed, 1), &stored.encode(), RECEIPT_BYTES).map_err(|e| e.to_string())
         });
         change.placed.push(PlacedWrite { place, version: 1, seal });
-        intake.batches.push(id);
-        Ok(id)
+        Ok(signed)
     }
 
     /// The receipt of a batch again, for the party that sent it.

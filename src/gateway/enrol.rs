@@ -51,11 +51,13 @@ impl Gateway {
             }
         }
         let (mut change, nonce) = self.upload_change(batch, LogAction::Register, &touched)?;
-        if !batch.dry {
-            self.add_receipt(&mut change, batch, lines, &mut intake)?;
-        }
-        let receipt = self.record(change, nonce.as_ref()).await?;
-        Ok(receipt.map(|_| intake))
+        let signed = match batch.dry {
+            false => Some(self.add_receipt(&mut change, batch, lines, &intake)?),
+            true => None,
+        };
+        let Some(entry) = self.record(change, nonce.as_ref()).await? else { return Ok(None) };
+        intake.batches.extend(signed.map(|signed| signed.logged(&entry)).transpose()?);
+        Ok(Some(intake))
     }
 }
 

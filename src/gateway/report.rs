@@ -59,12 +59,15 @@ impl Gateway {
             }
         }
         let (mut change, nonce) = self.upload_change(batch, LogAction::Report, &read.touched)?;
+        let mut signed = None;
         if !batch.dry {
-            let id = self.add_receipt(&mut change, batch, lines, &mut intake)?;
-            self.add_origins(&mut change, batch, id, &read).await?;
+            let receipt = self.add_receipt(&mut change, batch, lines, &intake)?;
+            self.add_origins(&mut change, batch, receipt.id, &read).await?;
+            signed = Some(receipt);
         }
-        let receipt = self.record(change, nonce.as_ref()).await?;
-        Ok(receipt.map(|_| intake))
+        let Some(entry) = self.record(change, nonce.as_ref()).await? else { return Ok(None) };
+        intake.batches.extend(signed.map(|signed| signed.logged(&entry)).transpose()?);
+        Ok(Some(intake))
     }
 
     /// Writes who holds the batch's records now, and where they stand in their provider's list.

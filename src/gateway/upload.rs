@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::{Timestamp, civil::Date};
 
-use super::batches::BatchId;
+use super::batches::BatchView;
 use super::dossier::Dossier;
 use super::publish::Loaded;
 use super::{Caller, Gateway, GatewayError};
@@ -36,8 +36,8 @@ pub struct Intake {
     pub replaced: u64,
     /// Refused ones, by line.
     pub rejected: Vec<RejectedLine>,
-    /// The batches that it was taken in; each has a receipt.
-    pub batches: Vec<BatchId>,
+    /// The batches that it was taken in, each with its receipt and proof.
+    pub batches: Vec<BatchView>,
 }
 
 /// A refused line.

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::app::App;
 use super::body::{LargeBody, require_content_type};
-use super::limit;
 use super::listener::Peer;
 use super::problem::{Problem, code};
 use super::query::Query;
+use super::{limit, sent};
 use crate::gateway::{Caller, Intake};
 
 /// Takes records from a provider, or says what they would change.
@@ -97,6 +97,7 @@ fn counts(intake: &Intake) -> Value {
         "unchanged": intake.unchanged,
         "replaced": intake.replaced,
         "rejected": rejected,
-        "batches": intake.batches.iter().map(|id| id.to_text()).collect::<Vec<_>>(),
+        "batches": intake.batches.iter().map(|batch| batch.id.to_text()).collect::<Vec<_>>(),
+        "receipts": intake.batches.iter().map(sent::receipt).collect::<Vec<_>>(),
     })
 }

@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::app::App;
 use super::body::{self, read_json, require_content_type};
@@ -15,7 +15,7 @@ use super::limit;
 use super::listener::Peer;
 use super::problem::Problem;
 use super::query::Query;
-use crate::gateway::{Caller, SentView};
+use crate::gateway::{BatchView, Caller, SentView};
 
 type Answer = Result<Response, Problem>;
 
@@ -42,6 +42,11 @@ async fn refused<T>(app: &App, caller: &Caller, problem: Problem) -> Result<T, P
     Err(problem)
 }
 
+/// A receipt and its proof, as an upload is answered and as they are read again.
+pub(super) fn receipt(view: &BatchView) -> Value {
+    json!({ "id": view.id.to_text(), "receipt": view.receipt, "proof": view.proof.to_text() })
+}
+
 /// The receipt of a batch again.
 pub(super) async fn batch(
     State(app): State<Arc<App>>,
@@ -51,8 +56,7 @@ pub(super) async fn batch(
 ) -> Answer {
     let (caller, ..) = caller(&app, &peer, request).await?;
     let view = app.gateway.batch(&caller, &id).await.map_err(|error| app.problem(error))?;
-    let answer = json!({ "id": view.id.to_text(), "receipt": view.receipt, "proof": view.proof.to_text() });
-    Ok(Json(answer).into_response())
+    Ok(Json(receipt(&view)).into_response())
 }
 
 /// A provider's own records, newest first.

@@ -38,8 +38,10 @@ async fn each_batch_has_a_receipt_of_what_was_sent_with_its_proof() {
     assert_eq!((intake.accepted, intake.rejected.len(), intake.batches.len()), (499, 2, 2));
     let all = batch::lines(&body);
     let parts = [(&all[..500], [499, 0, 0, 1], (1, 500)), (&all[500..], [0, 0, 0, 1], (501, 501))];
-    for (id, (part, counts, (first, last))) in intake.batches.iter().zip(parts) {
+    for (answered, (part, counts, (first, last))) in intake.batches.iter().zip(parts) {
+        let id = answered.id;
         let view = world.gateway.batch(&caller(CIVIL), &id.to_text()).await.unwrap();
+        assert!(view == *answered, "the answer to the upload has the same receipt and proof");
         let claims = verified(&world, &view, CIVIL);
         assert_eq!((claims.jti, claims.feed, claims.counts), (id.to_text(), Feed::Records, counts));
         assert_eq!((claims.first_line, claims.last_line, claims.lines), (first, last, part.len() as u64));
@@ -53,7 +55,7 @@ async fn each_batch_has_a_receipt_of_what_was_sent_with_its_proof() {
     let body = lines(&[register_line(1)]);
     for counts in [[1, 0, 0, 0], [0, 1, 0, 0]] {
         let intake = world.gateway.enrol(&caller("yx-public-security"), &body).await.unwrap();
-        let view = world.gateway.batch(&caller("yx-public-security"), &intake.batches[0].to_text()).await.unwrap();
+        let view = world.gateway.batch(&caller("yx-public-security"), &intake.batches[0].id.to_text()).await.unwrap();
         let claims = verified(&world, &view, "yx-public-security");
         assert_eq!((claims.feed, claims.counts, claims.sha256), (Feed::Register, counts, Sha256::digest(&body).into()));
     }
@@ -63,7 +65,7 @@ async fn each_batch_has_a_receipt_of_what_was_sent_with_its_proof() {
 async fn a_receipt_is_shown_to_the_party_that_sent_the_batch_alone() {
     let world = World::new().await;
     let intake = world.report(CIVIL, &[hours("a", 1)]).await;
-    let id = intake.batches[0].to_text();
+    let id = intake.batches[0].id.to_text();
     let size = world.log_size();
     for (who, id) in [(HEALTH, id.as_str()), (CIVIL, "AAAAAAAAAAAAAAAAAAAAAA"), (CIVIL, "nothing"), (CIVIL, "")] {
         assert_eq!(refusal(world.gateway.batch(&caller(who), id).await), Refusal::NotFound, "{who} {id}");
@@ -83,7 +85,7 @@ async fn a_receipt_says_nothing_personal() {
     use base64::Engine;
     let world = World::new().await;
     let intake = world.report(CIVIL, &[hours("secret-id", 1)]).await;
-    let view = world.gateway.batch(&caller(CIVIL), &intake.batches[0].to_text()).await.unwrap();
+    let view = world.gateway.batch(&caller(CIVIL), &intake.batches[0].id.to_text()).await.unwrap();
     let decode = |part: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).unwrap();
     let said: String = view
         .receipt
@@ -244,7 +246,7 @@ async fn a_withdrawal_beside_reports_is_not_lost() {
 #[tokio::test]
 async fn a_bent_receipt_or_list_is_a_fault() {
     let world = World::new().await;
-    let id = world.report(CIVIL, &[hours("h", 1)]).await.batches[0].to_text();
+    let id = world.report(CIVIL, &[hours("h", 1)]).await.batches[0].id.to_text();
     for table in [tables::BATCH, tables::SENT, tables::ORIGIN] {
         for (place, cell) in world.cells(table).await {
             let mut bent = cell.clone();

@@ -54,7 +54,7 @@ async fn setting() -> (World, Setting) {
     world.gateway.confirm_case(&officer(2), &confirmed).await.unwrap();
     let session = world.gateway.demo_login(&number(1)).await.unwrap();
     let record = record_line("yx-civil-affairs", "volunteer-hours", "to-withdraw", 1, Some(1));
-    let batch = world.report("yx-civil-affairs", &[record]).await.batches[0].to_text();
+    let batch = world.report("yx-civil-affairs", &[record]).await.batches[0].id.to_text();
     let request = MarketRequest { provider: "yx-telecom".into(), indicators: None };
     let market = world.gateway.give_market_consent(&login, &request).await.unwrap().id;
     for (n, reference) in [market.as_str(), "paper:1"].into_iter().enumerate() {
