@@ -26,6 +26,7 @@ pub mod log_verify;
 pub mod model;
 pub mod pki;
 pub mod policy_check;
+pub mod receipts;
 pub mod rotate;
 pub mod serve;
 pub mod store;
@@ -361,6 +362,8 @@ mod tests {
             "jadegate model publish yuxi-2027 --from 2027-01-01 --gateway http://127.0.0.1:8080 --session s",
             "jadegate verify a.b.c --jwks j --aud x --nonce n",
             "jadegate verify a.b.c --jwks j --proof p --log-key k",
+            "jadegate verify --receipts r --file f --jwks j --log-key k",
+            "jadegate verify --receipts r --file f --jwks j --log-key k --mapping m --encoding gb18030 --sheet s --provider p",
             "jadegate log verify http://127.0.0.1:8080",
         ] {
             assert_eq!(code_of(line), None, "{line}");
@@ -384,6 +387,10 @@ mod tests {
             "jadegate import --config jadegate.toml --provider p --encoding latin1 f",
             "jadegate verify a.b.c",
             "jadegate verify a.b.c --jwks j --proof p",
+            "jadegate verify --jwks j --log-key k",
+            "jadegate verify a.b.c --receipts r --file f --jwks j --log-key k",
+            "jadegate verify --receipts r --jwks j --log-key k",
+            "jadegate verify --receipts r --file f --jwks j",
             "jadegate model try m.toml",
             "jadegate model try m.toml --config c --gateway g",
             "jadegate model publish yuxi-2027 --config c",

@@ -1,4 +1,4 @@
-//! How a file is to be read, as `import` and `evaluate` are told.
+//! How a file is to be read, as `import`, `evaluate` and `verify` are told.
 
 use std::path::PathBuf;
 
@@ -27,6 +27,11 @@ fn encoding(name: &str) -> Result<Encoding, String> {
 }
 
 impl FeedArgs {
+    /// Whether anything was said.
+    pub fn is_given(&self) -> bool {
+        self.encoding.is_some() || self.mapping.is_some() || self.sheet.is_some()
+    }
+
     /// Reads the mapping file, and names every mistake in it.
     pub fn mapping(&self) -> Result<Option<Mapping>, Failure> {
         let Some(path) = &self.mapping else { return Ok(None) };

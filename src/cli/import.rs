@@ -2,8 +2,8 @@
 //!
 //! Lines go in batches of as many as one entry of the log covers, several at a time, but never two at once that say
 //! something about one record or one line of the register, so the last one of a file counts as if they went one by one.
-//! The same lines again change nothing, so an import that ended half way is simply run again. Memory does not grow with
-//! the file: lines are read as the gateway takes them.
+//! The same lines again change nothing, so an import that ended half way is simply run again; the receipts that it got
+//! are kept. Memory does not grow with the file: lines are read as the gateway takes them.
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::File;
@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args as Arguments;
+use hyper::body::Bytes;
 use tokio::task::JoinHandle;
 
 use crate::cli::feed_args::FeedArgs;
+use crate::cli::receipts::fit;
 use crate::cli::{Exit, Failure, say, tell};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -24,12 +26,14 @@ use crate::prohibited::Prohibited;
 mod batches;
 mod dry;
 mod progress;
+mod receipts;
 mod rejects;
 pub mod target;
 
 use batches::{Batch, Read, Reading};
 use dry::Seen;
 use progress::{Progress, Watched};
+use receipts::Receipts;
 use rejects::Rejects;
 pub use target::{Counts, Proof, Target};
 
@@ -159,12 +163,35 @@ pub struct Done {
     pub rejected: u64,
     /// Where the refused lines are named.
     pub rejects: PathBuf,
+    /// How many receipts were given, and where they are with those of earlier runs; none in a dry run.
+    pub receipts: Option<(u64, PathBuf)>,
+    /// How many lines were taken by a gateway that gave no receipt.
+    pub unproven: u64,
     /// Why the file could not be read, or not to its end.
     pub refused: Option<FeedError>,
 }
 
 impl Done {
+    /// Of a file of which nothing was sent.
+    fn nothing(rejects: PathBuf, error: FeedError) -> Self {
+        let counts = Counts::default();
+        Self { counts, rejected: 0, rejects, receipts: None, unproven: 0, refused: Some(error) }
+    }
+
     fn told(&self, path: &Path, dry: bool) -> String {
+        let mut told = self.told_of_lines(path, dry);
+        if let Some((count, receipts)) = self.receipts.as_ref().filter(|(count, _)| *count > 0) {
+            told.push('\n');
+            told.push_str(&kept(*count, receipts));
+        }
+        if self.unproven > 0 {
+            let lines = self.unproven;
+            told.push_str(&format!("\n  {lines} 行没有回执：网关版本较旧 / {lines} lines have no receipt: the gateway is of an earlier version"));
+        }
+        told
+    }
+
+    fn told_of_lines(&self, path: &Path, dry: bool) -> String {
         let Counts { accepted, unchanged, replaced, .. } = self.counts;
         let file = path.display();
         let dry = if dry { "（试运行，未改动任何数据 / dry run, nothing was changed）" } else { "" };
@@ -187,53 +214,127 @@ impl Done {
 
 /// Sends one file. A file that cannot be read is no failure of the import, which goes on with the next.
 pub async fn send(target: &Arc<Target>, what: &What, path: &Path, clock: &dyn Clock) -> Result<Done, Failure> {
-    let mut rejects = Rejects::begin(path)?;
-    let refused = |error, rejects: Rejects| {
-        Ok(Done { counts: Counts::default(), rejected: 0, rejects: rejects.abandon(), refused: Some(error) })
-    };
-    let file = match File::open(path).map_err(FeedError::from).and_then(feed::source) {
-        Ok(source) => Watched::new(source),
-        Err(error) => return refused(error, rejects),
-    };
-    let file = match file {
+    let rejects = Rejects::begin(path)?;
+    let source = File::open(path).map_err(FeedError::from).and_then(feed::source).and_then(Watched::new);
+    let file = match source {
         Ok(file) => file,
-        Err(error) => return refused(error, rejects),
+        Err(error) => return Ok(Done::nothing(rejects.abandon(), error)),
     };
-    let mut progress = Progress::new(path, &file, clock);
-    let mut reading = Reading::start(file, path, what);
-    let (mut flights, mut seen, mut refused) = (VecDeque::new(), Seen::default(), None);
-    let mut counts = Counts::default();
-    loop {
-        let read = progress.while_waiting(reading.next()).await;
-        match read {
-            Read::Opened(notes) => notes.iter().for_each(|note| tell(&format!("{}: {note}", path.display()))),
-            Read::Batch(batch) if target.is_dry() => {
-                let (taken, lines) = (seen.try_batch(target, batch).await?, &mut rejects);
-                lines.add(&taken.rejected)?;
-                progress.add(taken.lines());
-                counts.add(&taken);
-            }
-            Read::Batch(batch) => {
-                let meets = |flight: &Flight| !flight.keys.is_disjoint(&batch.keys);
-                while flights.len() >= FLIGHTS_MAX || flights.iter().any(meets) {
-                    let Some(flight) = flights.pop_front() else { break };
-                    land(flight, &mut counts, &mut rejects, &mut progress).await?;
+    let receipts = if target.is_dry() { None } else { Some(Receipts::begin(path)?) };
+    let progress = Progress::new(path, &file, clock);
+    let mut sending = Sending {
+        target,
+        path,
+        rejects,
+        receipts,
+        progress,
+        counts: Counts::default(),
+        unproven: 0,
+        flights: VecDeque::new(),
+    };
+    match sending.all(Reading::start(file, path, what)).await {
+        Ok(refused) => sending.done(refused),
+        Err(failure) => Err(sending.ended_early(failure).await),
+    }
+}
+
+/// A file on its way.
+struct Sending<'s> {
+    target: &'s Arc<Target>,
+    path: &'s Path,
+    rejects: Rejects,
+    /// None in a dry run, which gets none.
+    receipts: Option<Receipts>,
+    progress: Progress<'s>,
+    counts: Counts,
+    /// How many lines were taken without a receipt.
+    unproven: u64,
+    flights: VecDeque<Flight>,
+}
+
+impl Sending<'_> {
+    /// Sends all that can be read; why the rest cannot.
+    async fn all(&mut self, mut reading: Reading) -> Result<Option<FeedError>, Failure> {
+        let (mut seen, mut refused) = (Seen::default(), None);
+        loop {
+            match self.progress.while_waiting(reading.next()).await {
+                Read::Opened(notes) => notes.iter().for_each(|note| tell(&format!("{}: {note}", self.path.display()))),
+                Read::Batch(batch) if self.target.is_dry() => {
+                    let taken = seen.try_batch(self.target, batch).await?;
+                    self.add(&taken)?;
                 }
-                flights.push_back(Flight::start(target, batch));
+                Read::Batch(batch) => {
+                    let meets = |flight: &Flight| !flight.keys.is_disjoint(&batch.keys);
+                    while self.flights.len() >= FLIGHTS_MAX || self.flights.iter().any(meets) {
+                        let Some(flight) = self.flights.pop_front() else { break };
+                        self.land(flight).await?;
+                    }
+                    self.flights.push_back(Flight::start(self.target, batch));
+                }
+                Read::Failed(error) => {
+                    refused = Some(error);
+                    break;
+                }
+                Read::End => break,
             }
-            Read::Failed(error) => {
-                refused = Some(error);
-                break;
+        }
+        while let Some(flight) = self.flights.pop_front() {
+            self.land(flight).await?;
+        }
+        Ok(refused)
+    }
+
+    async fn land(&mut self, flight: Flight) -> Result<(), Failure> {
+        let taken = self.progress.while_waiting(flight.task).await.map_err(Failure::of)?;
+        let before = self.counts.taken();
+        let taken = taken.map_err(|failure| {
+            Failure::Failed(format!(
+                "{failure}\n导入中断，此前已接收 {before} 行；排除故障后重新运行同一命令即可，不会重复计入 / the import was interrupted after {before} lines were taken: put it right and run the same command again, nothing is counted twice"
+            ))
+        })?;
+        self.add(&taken)
+    }
+
+    /// Receipts first: they are for what was taken, whatever becomes of the rest.
+    fn add(&mut self, taken: &Counts) -> Result<(), Failure> {
+        if let Some(receipts) = &mut self.receipts {
+            receipts.add(&taken.receipts)?;
+            self.unproven += if taken.receipts.is_empty() { taken.taken() } else { 0 };
+        }
+        self.counts.add(taken);
+        self.rejects.add(&taken.rejected)?;
+        self.progress.add(taken.lines());
+        Ok(())
+    }
+
+    fn done(self, refused: Option<FeedError>) -> Result<Done, Failure> {
+        self.progress.finish();
+        // Whatever becomes of the rejects, the receipts are kept.
+        let receipts = self.receipts.map(Receipts::finish).transpose()?;
+        let (rejected, rejects) = (self.rejects.count(), self.rejects.finish()?);
+        Ok(Done { counts: self.counts, rejected, rejects, receipts, unproven: self.unproven, refused })
+    }
+
+    /// What was sent is waited for, and its receipts are kept.
+    async fn ended_early(mut self, failure: Failure) -> Failure {
+        while let Some(flight) = self.flights.pop_front() {
+            if let (Ok(Ok(taken)), Some(receipts)) = (flight.task.await, &mut self.receipts) {
+                // The failure that ended the import is the one to tell of.
+                receipts.add(&taken.receipts).ok();
             }
-            Read::End => break,
+        }
+        match self.receipts.map(Receipts::finish) {
+            Some(Ok((count, path))) if count > 0 => Failure::Failed(format!("{failure}\n{}", kept(count, &path))),
+            Some(Err(other)) => Failure::Failed(format!("{failure}\n{other}")),
+            _ => failure,
         }
     }
-    while let Some(flight) = flights.pop_front() {
-        land(flight, &mut counts, &mut rejects, &mut progress).await?;
-    }
-    progress.finish();
-    let (rejected, rejects) = (rejects.count(), rejects.finish()?);
-    Ok(Done { counts, rejected, rejects, refused })
+}
+
+/// How many receipts came, and where they are.
+fn kept(count: u64, path: &Path) -> String {
+    let path = path.display();
+    format!("  回执 {count} 份，请与原文件一起保存：{path} / {count} receipt(s), to be kept with the file: {path}")
 }
 
 /// A batch on its way.
@@ -249,32 +350,23 @@ impl Flight {
     }
 }
 
-async fn land(
-    flight: Flight,
-    counts: &mut Counts,
-    rejects: &mut Rejects,
-    progress: &mut Progress<'_>,
-) -> Result<(), Failure> {
-    let interrupted = |failure: Failure, taken: u64| {
-        Failure::Failed(format!(
-            "{failure}\n导入中断，此前已接收 {taken} 行；排除故障后重新运行同一命令即可，不会重复计入 / the import was interrupted after {taken} lines were taken: put it right and run the same command again, nothing is counted twice"
-        ))
-    };
-    let taken = progress.while_waiting(flight.task).await.map_err(Failure::of)?;
-    let taken = taken.map_err(|failure| interrupted(failure, counts.taken()))?;
-    rejects.add(&taken.rejected)?;
-    progress.add(taken.lines());
-    counts.add(&taken);
-    Ok(())
-}
-
-/// Sends a batch; refused lines get their numbers in the file.
+/// Sends a batch; refused lines and receipts get their numbers in the file.
 async fn upload(target: &Target, batch: Batch) -> Result<Counts, Failure> {
     let Batch { numbers, body, refused, .. } = batch;
-    let mut counts = if numbers.is_empty() { Counts::default() } else { target.upload(body.into()).await? };
-    for rejected in &mut counts.rejected {
-        let at = usize::try_from(rejected.line.saturating_sub(1)).ok();
-        rejected.line = at.and_then(|at| numbers.get(at)).copied().unwrap_or(0);
+    let body = Bytes::from(body);
+    let mut counts = if numbers.is_empty() { Counts::default() } else { target.upload(body.clone()).await? };
+    if !counts.receipts.is_empty() && !fit(&counts.receipts, &body) {
+        return Err(Failure::Failed(
+            "网关给的回执不是这些行的回执，请与运维人员联系 / the gateway gave receipts that are not for the lines that were sent: ask its operator".into(),
+        ));
+    }
+    let in_file = |line: u64| {
+        let at = usize::try_from(line.saturating_sub(1)).ok();
+        at.and_then(|at| numbers.get(at)).copied().unwrap_or(0)
+    };
+    counts.rejected.iter_mut().for_each(|rejected| rejected.line = in_file(rejected.line));
+    for receipt in &mut counts.receipts {
+        (receipt.first_line, receipt.last_line) = (in_file(receipt.first_line), in_file(receipt.last_line));
     }
     counts.rejected.extend(refused);
     counts.rejected.sort_by_key(|rejected| rejected.line);

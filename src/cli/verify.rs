@@ -1,10 +1,11 @@
-//! `jadegate verify`: an attestation, or the receipt of a batch, offline, with its log proof if there is one.
+//! `jadegate verify`: an attestation, the receipt of a batch, or all receipts of a file, offline, with the log's proofs.
 //!
 //! Everything comes from the arguments and their files; no network is used, so a relying party can
 //! keep the evidence and check it years later on another machine. Results go to `out`, doubts and
 //! failures to `err`.
 
 mod batch;
+mod receipts;
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -19,6 +20,7 @@ use crate::access_log::checkpoint::{Checkpoint, VerifierKey};
 use crate::access_log::proof::Proof;
 use crate::attestation::jwks::Jwks;
 use crate::attestation::{self, Expected, LEEWAY_S, Verified};
+use crate::cli::feed_args::FeedArgs;
 use crate::code::GradeCode;
 
 /// The longest file or standard input that is read.
@@ -28,12 +30,13 @@ const INPUT_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(clap::Args, Clone)]
 pub struct Args {
     /// The attestation or receipt itself, @FILE to read it from a file, or - for standard input
-    pub token: String,
+    #[arg(required_unless_present = "receipts")]
+    pub token: Option<String>,
     /// The gateway's key set, as /.well-known/jwks.json gives it
     #[arg(long, value_name = "FILE")]
     pub jwks: PathBuf,
     /// Your own id: the party that asked, or that sent the batch
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", visible_alias = "provider")]
     pub aud: Option<String>,
     /// The nonce that you sent with the call; a receipt has none
     #[arg(long, value_name = "NONCE")]
@@ -41,12 +44,18 @@ pub struct Args {
     /// The proof that came with the attestation: also checks that the answer is in the access log
     #[arg(long, value_name = "FILE", requires = "log_key")]
     pub proof: Option<PathBuf>,
-    /// The log's verifier key, as /log/key gives it
-    #[arg(long, value_name = "FILE", requires = "proof")]
+    /// The log's verifier key, as /log/key gives it; with --receipts one a line, where there are several logs
+    #[arg(long, value_name = "FILE")]
     pub log_key: Option<PathBuf>,
     /// Of a receipt: the file that was sent, whole; also checks that its lines are those of the batch
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// The receipts that `import` left beside a file: says which lines of --file they prove to have been sent
+    #[arg(long, value_name = "FILE", requires = "file", requires = "log_key", conflicts_with_all = ["token", "proof", "nonce"])]
+    pub receipts: Option<PathBuf>,
+    /// With --receipts: how the file is to be read, as it was imported.
+    #[command(flatten)]
+    pub feed: FeedArgs,
 }
 
 /// Without the attestation, which whoever holds it may show.
@@ -58,6 +67,13 @@ impl std::fmt::Debug for Args {
 
 /// Checks an attestation or a receipt and says in plain words what it says; 0 if it holds, 1 if not, 2 for wrong usage.
 pub fn run(args: &Args, now: Timestamp, out: &mut dyn Write, err: &mut dyn Write) -> i32 {
+    if let Some(held) = &args.receipts {
+        return receipts::run(args, held, now, out, err);
+    }
+    if args.feed.is_given() {
+        let _ = writeln!(err, "--encoding, --mapping and --sheet go with --receipts");
+        return 2;
+    }
     if args.proof.is_some() != args.log_key.is_some() {
         let _ = writeln!(err, "--proof and --log-key go together: the proof, and the key of the log that signed it");
         return 2;
@@ -109,7 +125,8 @@ struct Logged {
 }
 
 fn token(args: &Args) -> Result<String, Trouble> {
-    match (args.token.as_str(), args.token.strip_prefix('@')) {
+    let token = args.token.as_deref().unwrap_or_default();
+    match (token, token.strip_prefix('@')) {
         ("-", _) => read(io::stdin(), "standard input").map_err(Trouble::Unread),
         (_, Some(file)) => read_file(Path::new(file)),
         (token, None) => Ok(token.to_owned()),
@@ -270,13 +287,15 @@ mod tests {
 
         fn args(&self) -> Args {
             Args {
-                token: self.token.clone(),
+                token: Some(self.token.clone()),
                 jwks: self.folder.join("jwks"),
                 aud: Some("yx-library".into()),
                 nonce: Some("n-0123456789abcdef".into()),
                 proof: Some(self.folder.join("proof")),
                 log_key: Some(self.folder.join("key")),
                 file: None,
+                receipts: None,
+                feed: FeedArgs::default(),
             }
         }
     }
@@ -301,7 +320,8 @@ mod tests {
         for part in ["VALID", "yx-library", "library-deposit", "score at least 600", "2026-11-24", "entry 1 of 2"] {
             assert!(out.contains(part), "{part} in {out}");
         }
-        let from_file = Args { token: format!("@{}", evidence.folder.join("token").display()), ..evidence.args() };
+        let from_file = format!("@{}", evidence.folder.join("token").display());
+        let from_file = Args { token: Some(from_file), ..evidence.args() };
         assert_eq!(call(&from_file, IAT).1, out);
     }
 

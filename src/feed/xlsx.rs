@@ -179,6 +179,7 @@ impl<R: Read> Iterator for Rows<R> {
 /// Reads a sheet to its end; the rows that merged cells reach over.
 fn looked_through<R: Read>(xml: &mut Xml<R>) -> Result<Vec<(u64, u64)>, FeedError> {
     let (mut ranges, mut is_sheet, mut depth, mut text) = (Vec::new(), false, 0_u64, String::new());
+    let mut last = 0;
     loop {
         let event = xml.next()?;
         match &event {
@@ -193,7 +194,15 @@ fn looked_through<R: Read>(xml: &mut Xml<R>) -> Result<Vec<(u64, u64)>, FeedErro
             Event::Start(tag) => match tag.local_name().as_ref() {
                 "worksheet" => is_sheet = true,
                 // Whatever the rows' own reading may stumble over is found now.
-                "row" => drop((row_number(&tag, 0)?, is_set(&tag, "hidden")?)),
+                "row" => {
+                    let number = row_number(&tag, last + 1)?;
+                    // Refused rows and receipts are named by their numbers.
+                    if number <= last || number == u64::MAX {
+                        return Err(FeedError::Damaged("its rows are out of order".to_owned()));
+                    }
+                    last = number;
+                    is_set(&tag, "hidden")?;
+                }
                 "c" => drop(new_cell(&tag, 0)?),
                 "mergeCell" => {
                     let range = attribute(&tag, "ref")?.unwrap_or_default();

@@ -4,7 +4,7 @@
 //! one that is taken for all. A file that is taken whole has none: one of an earlier run is removed.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, ErrorKind, Write as _};
+use std::io::{self, BufWriter, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -67,10 +67,7 @@ impl Rejects {
         let Self { path, partial, out, .. } = self;
         let failed = |e: std::io::Error| Failure::file("write what is refused to", &path, e);
         let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
-        file.sync_all().map_err(failed)?;
-        fs::rename(&partial, &path).map_err(failed)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        name_durably(&file, &partial, &path).map_err(failed)?;
         Ok(path)
     }
 
@@ -104,7 +101,15 @@ fn for_a_clerk(code: &str, message: &str) -> String {
     if both { message.to_owned() } else { format!("{chinese} / {message}") }
 }
 
-fn remove(path: &Path) -> Result<(), Failure> {
+/// Gives a whole file its name: after a crash it has it with all its content, or not at all.
+pub(super) fn name_durably(file: &File, from: &Path, to: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    fs::rename(from, to)?;
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+pub(super) fn remove(path: &Path) -> Result<(), Failure> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Failure::file("remove", path, e)),
         _ => Ok(()),

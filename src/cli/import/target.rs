@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::cli::Failure;
+use crate::cli::receipts::Receipt;
 use crate::client::signing::Signer;
 use crate::client::{Client, ClientError, Response, Tls};
 use crate::clock::Clock;
@@ -20,7 +21,7 @@ use crate::config::Config;
 use crate::config::deployment::PartySecrets;
 use crate::entropy::{self, Entropy};
 use crate::feed::Kind;
-use crate::gateway::{Caller, Gateway, Intake};
+use crate::gateway::{BatchView, Caller, Gateway, Intake};
 use crate::party::{KeyAlgorithm, Party, PartyRole};
 use crate::policies::PolicySet;
 
@@ -54,6 +55,8 @@ pub struct Counts {
     pub replaced: u64,
     /// Refused ones.
     pub rejected: Vec<Rejected>,
+    /// The receipts of the batches that they were taken in.
+    pub receipts: Vec<Receipt>,
 }
 
 impl Counts {
@@ -67,25 +70,27 @@ impl Counts {
         self.taken() + self.rejected.len() as u64
     }
 
-    /// Adds the counts of taken lines; refused ones are kept in their file and not here.
+    /// Adds the counts of taken lines; refused ones and receipts are kept in their files and not here.
     pub(super) fn add(&mut self, other: &Self) {
         self.accepted += other.accepted;
         self.unchanged += other.unchanged;
         self.replaced += other.replaced;
     }
 
-    fn of(intake: Intake) -> Self {
+    fn of(intake: Intake) -> Result<Self, String> {
         let rejected = intake.rejected.into_iter().map(|line| Rejected {
             line: line.line,
             code: line.error.code.as_str().to_owned(),
             message: line.error.message,
         });
-        Self {
+        let given = |batch: BatchView| Receipt::given(batch.id.to_text(), batch.receipt, batch.proof.to_text());
+        Ok(Self {
             accepted: intake.accepted,
             unchanged: intake.unchanged,
             replaced: intake.replaced,
             rejected: rejected.collect(),
-        }
+            receipts: intake.batches.into_iter().map(given).collect::<Result<_, _>>()?,
+        })
     }
 
     fn read(answer: &Value) -> Option<Self> {
@@ -94,11 +99,17 @@ impl Counts {
             let text = |name: &str| line.get(name).and_then(Value::as_str).map(str::to_owned);
             Some(Rejected { line: line.get("line")?.as_u64()?, code: text("code")?, message: text("message")? })
         });
+        // A gateway of an earlier version gives none.
+        let receipts = answer.get("receipts").and_then(Value::as_array).into_iter().flatten().map(|given| {
+            let text = |name: &str| given.get(name).and_then(Value::as_str).map(str::to_owned);
+            Receipt::given(text("id")?, text("receipt")?, text("proof")?).ok()
+        });
         Some(Self {
             accepted: count("accepted")?,
             unchanged: count("unchanged")?,
             replaced: count("replaced")?,
             rejected: rejected.collect::<Option<_>>()?,
+            receipts: receipts.collect::<Option<_>>()?,
         })
     }
 }
@@ -224,7 +235,7 @@ impl Target {
                     (Kind::Records, true) => gateway.try_report(caller, &body).await,
                     (Kind::Register, true) => gateway.try_enrol(caller, &body).await,
                 };
-                taken.map(Counts::of).map_err(Failure::of)
+                taken.map_err(Failure::of).and_then(|taken| Counts::of(taken).map_err(Failure::Failed))
             }
         }
     }

@@ -13,12 +13,13 @@ use crate::support::workbook::{Workbook, texts};
 mod cases;
 mod database;
 mod interrupted;
+mod receipts;
 
 pub const PROVIDER: &str = "yx-civil-affairs";
 pub const HEADINGS: &str = "记录编号,报送单位,指标代码,证件号码,姓名,发生日期,数量";
 
 /// A sample of the documents.
-fn sample(name: &str) -> PathBuf {
+pub fn sample(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/feeds").join(name)
 }
 

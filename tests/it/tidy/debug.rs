@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use jadegate::attestation::Claims;
+use jadegate::cli::feed_args::FeedArgs;
 use jadegate::cli::pki::Authority;
 use jadegate::cli::verify::Args;
 use jadegate::client::Response;
@@ -431,13 +432,15 @@ async fn what_may_not_show_is_in_no_debug() {
     show!(
         Args,
         Args {
-            token: all.clone(),
+            token: Some(all.clone()),
             jwks: path,
             aud: None,
             nonce: Some(token.clone()),
             proof: None,
             log_key: None,
-            file: None
+            file: None,
+            receipts: None,
+            feed: FeedArgs::default()
         }
     );
 

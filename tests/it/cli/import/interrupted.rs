@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jadegate::entropy::{self, SystemEntropy};
 
+use super::receipts::{Keys, receipts, receipts_of};
 use super::{City, HEADINGS, PROVIDER, rejects_of, row};
 use crate::support::nightly;
 use crate::support::process::{Serving, run};
@@ -56,8 +57,9 @@ async fn killed_at_any_moment_and_run_again_it_ends_in_the_same_state() {
     let expected = undisturbed(&content).await;
     let mut city = City::stopped();
     registered(&city).await;
+    let keys = Keys::of(&mut city).await;
     let file = city.file("a.csv", &content);
-    let (mut half, mut whole) = (0, 0);
+    let (mut half, mut whole, mut got) = (0, 0, 0);
     for _ in 0..kills {
         let mut child = Command::new(env!("CARGO_BIN_EXE_jadegate"))
             .args(city.arguments(&["--provider", PROVIDER], &[&file]))
@@ -78,10 +80,17 @@ async fn killed_at_any_moment_and_run_again_it_ends_in_the_same_state() {
                 assert_eq!(all, 1_000, "{ended}");
             }
         }
+        // Every line of a file of receipts is whole, and none goes away again.
+        let before = std::mem::replace(&mut got, receipts(&file).len());
+        assert!(got >= before, "{ended}");
     }
     let last = city.records(&[&file]).await;
     assert_eq!((last.code, last.counts()[3]), (3, 1_000), "{}", last.err);
     assert_eq!(city.rejects(&file).len(), 1_000);
+    // Those of the runs that were killed are there too, and all of them hold; the last run has eight.
+    assert!(receipts(&file).len() >= got + 8);
+    let verified = keys.verify(&file, &[]);
+    assert!(verified.code == 0 && verified.out.contains("lines 2 to 4001 (4000 lines)"), "{}", verified.err);
     let audit = run(&["audit", "--config", city.deployment.config_file().to_str().unwrap()]);
     assert_eq!(audit.0, 0, "{} {}", audit.1, audit.2);
     city.deployment.start().await;
@@ -89,7 +98,7 @@ async fn killed_at_any_moment_and_run_again_it_ends_in_the_same_state() {
     city.deployment.stop().await.unwrap();
     nightly::figure(
         "imports killed",
-        format_args!("{kills}, {half} without rejects, {whole} with all; the same state"),
+        format_args!("{kills}, {half} without rejects, {whole} with all, {got} receipts kept; the same state"),
     );
 }
 
@@ -113,8 +122,11 @@ async fn a_gateway_that_goes_away_ends_the_import_with_a_sentence_and_run_again_
     assert_eq!(ended.code, 1, "{} {}", ended.out, ended.err);
     assert!(ended.err.contains("run the same command again") && !ended.err.contains("5304"), "{}", ended.err);
     assert!(!rejects_of(&file).exists(), "half of a file of rejects has its name");
+    let got = receipts(&file).len();
+    assert_eq!(got > 0, ended.err.contains("receipts.ndjson"), "{got} receipts: {}", ended.err);
     let last = city.records(&[&file]).await;
     assert_eq!((last.code, last.counts()[3]), (3, 1_000), "{} {}", last.out, last.err);
+    assert_eq!(receipts(&file).len(), got + 8);
     city.deployment.start().await;
     assert!(state(&city).await == expected, "the state is another");
     city.deployment.stop().await.unwrap();
@@ -143,10 +155,16 @@ async fn a_disk_that_fills_ends_the_import_with_a_sentence_and_run_again_it_ends
     let file = city.file("a.csv", &content);
     let partial = Path::new(&format!("{}.partial", rejects_of(&file).display())).to_owned();
     let store = city.deployment.config.store.folder().unwrap().join("sled/db");
+    let receipts_partial = Path::new(&format!("{}.partial", receipts_of(&file).display())).to_owned();
     let mut ended_early = 0;
-    for (call, on, from) in
-        [("write", &partial, 1), ("pwrite64", &store, 2), ("pwrite64", &store, 4), ("pwrite64", &store, 9)]
-    {
+    for (call, on, from) in [
+        ("write", &receipts_partial, 1),
+        ("write", &partial, 1),
+        ("pwrite64", &store, 2),
+        ("pwrite64", &store, 4),
+        ("pwrite64", &store, 9),
+    ] {
+        let before = receipts(&file).len();
         let (code, said) = on_a_full_disk(&city, &file, call, on, from);
         // Late enough, and all of it was written before.
         if code == 3 {
@@ -157,6 +175,10 @@ async fn a_disk_that_fills_ends_the_import_with_a_sentence_and_run_again_it_ends
         assert_eq!(code, 1, "{call} {from}: {said}");
         assert!(said.contains("jadegate: ") && !said.contains("panicked"), "{call} {from}: {said}");
         assert!(!rejects_of(&file).exists(), "{call} {from}: half of a file of rejects has its name");
+        // The batch whose refused lines cannot be written was taken, and its receipt is there.
+        if on == &partial {
+            assert!(receipts(&file).len() > before && said.contains("receipts.ndjson"), "{said}");
+        }
         ended_early += 1;
     }
     assert!(ended_early >= 2, "the disk never filled while it was needed");
