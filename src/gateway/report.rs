@@ -28,10 +28,18 @@ impl Gateway {
             Ok(Reported { person, origin, held })
         };
         let parsed: Vec<Line> = lines.iter().map(|(number, line)| (*number, read(line))).collect();
-        let people = parsed.iter().filter_map(|(_, record)| Some(record.as_ref().ok()?.person.0.as_slice()));
-        let _turn = self.person_lanes.enter(people).await;
+        let people: Vec<PersonId> =
+            parsed.iter().filter_map(|(_, record)| Some(record.as_ref().ok()?.person)).collect();
+        let mut turn = self.person_lanes.line_up(people.iter().map(|person| person.0.as_slice()));
+        // Two batches of a large file nearly always have somebody in common; all others are read while those are waited for.
+        let mut touched = Touched::none(batch.rule);
+        for person in people.into_iter().filter(|person| !turn.is_shared(&person.0)) {
+            self.touch(&mut touched, person).await?;
+        }
+        turn.come().await;
         for _ in 0..TRIES_MAX {
-            if let Some(intake) = self.report_once(batch, lines, &parsed).await? {
+            let touched = std::mem::replace(&mut touched, Touched::none(batch.rule));
+            if let Some(intake) = self.report_once(batch, lines, &parsed, touched).await? {
                 return Ok(intake);
             }
         }
@@ -43,10 +51,11 @@ impl Gateway {
         batch: &Batch<'_>,
         lines: &[(u64, &[u8])],
         parsed: &[Line],
+        touched: Touched,
     ) -> Result<Option<Intake>, GatewayError> {
         let good = parsed.iter().filter_map(|(_, record)| record.as_ref().ok());
         let origins = self.origins(good.map(|reported| reported.origin.clone()).collect()).await?;
-        let mut read = Read { touched: Touched::none(batch.rule), origins, listed: Vec::new() };
+        let mut read = Read { touched, origins, listed: Vec::new() };
         let mut intake = Intake::default();
         for (line, record) in parsed {
             let taken = match record {
