@@ -146,8 +146,9 @@ impl Gateway {
         for chunk in dossier.chunks.iter().filter(|chunk| chunk.changed) {
             let place = chunk_place(keys.person(), chunk.part, chunk.number);
             let version = next_version(chunk.cell.as_ref());
-            let stored: Vec<Stored> = chunk.held.iter().map(Stored::write).collect();
-            let content = serde_json::to_vec(&stored).map_err(|_| broken("dossier"))?;
+            let stored: Vec<Stored<'_>> = chunk.held.iter().map(Stored::write).collect();
+            let mut content = Vec::with_capacity(chunk.bytes + 64);
+            serde_json::to_writer(&mut content, &stored).map_err(|_| broken("dossier"))?;
             let value = self.vault.seal_own(keys, chunk.part, at(&place, version), &content)?;
             change.writes.push(Write::Put(place, Cell { version, value }));
         }
@@ -215,7 +216,7 @@ fn open_chunk(vault: &Vault, keys: &PersonKeys, key: Vec<u8>, cell: Cell) -> Res
     };
     let place = Place::new(tables::DOSSIER, key);
     let content = vault.open_own(keys, part, at(&place, cell.version), &cell.value)?;
-    let stored: Vec<Stored> = serde_json::from_slice(&content).map_err(|_| bad())?;
+    let stored: Vec<Stored<'_>> = serde_json::from_slice(&content).map_err(|_| bad())?;
     let held = stored.into_iter().map(Stored::read).collect::<Option<Vec<_>>>().ok_or_else(bad)?;
     Ok(Chunk { part, number, bytes: content.len(), held, cell: Some(cell), changed: false })
 }
@@ -415,54 +416,60 @@ fn stored_identity(id_type: &str, number: &str) -> Option<Identity> {
 
 /// A record in its chunk.
 #[derive(Serialize, Deserialize)]
-struct Stored {
-    i: String,
-    p: String,
-    c: String,
-    t: String,
-    n: String,
-    m: String,
+struct Stored<'a> {
+    #[serde(borrow)]
+    i: Cow<'a, str>,
+    #[serde(borrow)]
+    p: Cow<'a, str>,
+    #[serde(borrow)]
+    c: Cow<'a, str>,
+    #[serde(borrow)]
+    t: Cow<'a, str>,
+    #[serde(borrow)]
+    n: Cow<'a, str>,
+    #[serde(borrow)]
+    m: Cow<'a, str>,
     o: Date,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     v: Option<Date>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     q: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    r: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    d: Option<String>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    r: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    d: Option<Cow<'a, str>>,
     /// A repair's day, and its `until` where it shortens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     e: Option<(Date, Option<Date>)>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     w: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    b: Option<String>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    b: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     f: bool,
 }
 
-impl Stored {
-    fn write(held: &Held) -> Self {
+impl<'a> Stored<'a> {
+    fn write(held: &'a Held) -> Self {
         let record = &held.record;
         Self {
-            i: record.id.as_str().to_owned(),
-            p: record.provider.as_str().to_owned(),
-            c: record.indicator.as_str().to_owned(),
-            t: record.identity.id_type().as_str().to_owned(),
-            n: record.identity.number().to_owned(),
-            m: record.name.as_str().to_owned(),
+            i: record.id.as_str().into(),
+            p: record.provider.as_str().into(),
+            c: record.indicator.as_str().into(),
+            t: record.identity.id_type().as_str().into(),
+            n: record.identity.number().into(),
+            m: record.name.as_str().into(),
             o: record.occurred_on,
             v: record.valid_until,
             q: record.quantity,
-            r: record.consent_ref.clone(),
-            d: record.detail.clone(),
+            r: record.consent_ref.as_deref().map(Cow::Borrowed),
+            d: record.detail.as_deref().map(Cow::Borrowed),
             e: held.repair.map(|repair| match repair {
                 Repair::Exclude { on } => (on, None),
                 Repair::Shorten { on, until } => (on, Some(until)),
             }),
             w: held.withdrawn,
-            b: held.withdrawn_because.clone(),
+            b: held.withdrawn_because.as_deref().map(Cow::Borrowed),
             f: held.frozen,
         }
     }
@@ -477,18 +484,33 @@ impl Stored {
             occurred_on: self.o,
             valid_until: self.v,
             quantity: self.q,
-            consent_ref: self.r,
-            detail: self.d,
+            consent_ref: self.r.map(Cow::into_owned),
+            detail: self.d.map(Cow::into_owned),
         };
         let repair = self.e.map(|(on, until)| match until {
             None => Repair::Exclude { on },
             Some(until) => Repair::Shorten { on, until },
         });
-        Some(Held { record, repair, withdrawn: self.w, withdrawn_because: self.b, frozen: self.f })
+        Some(Held { record, repair, withdrawn: self.w, withdrawn_because: self.b.map(Cow::into_owned), frozen: self.f })
     }
 
     /// What the record adds to its chunk, with its comma.
     fn bytes(&self) -> usize {
-        serde_json::to_vec(self).map_or(0, |bytes| bytes.len() + 1)
+        let mut length = Length(1);
+        serde_json::to_writer(&mut length, self).map_or(0, |()| length.0)
+    }
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl std::io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
