@@ -39,8 +39,8 @@ use nightly::figure;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const PEOPLE: u32 = 4_000;
-const ROUNDS: u32 = 8;
+const PEOPLE: u32 = 20_000;
+const ROUNDS: u32 = 6;
 const AT_LEAST: f64 = 0.5;
 
 /// A store that remembers what was committed, while it is told to.
