@@ -166,6 +166,21 @@ mod tests {
     }
 
     #[test]
+    fn a_minute_either_way_is_no_step_and_a_second_more_is() {
+        for (to, stepped) in [
+            ("2026-11-25T01:01:00Z", None),
+            ("2026-11-25T01:01:01Z", Some(61)),
+            ("2026-11-25T00:59:00Z", None),
+            ("2026-11-25T00:58:59Z", Some(-61)),
+        ] {
+            let (clock, steady) = (ManualClock::new(at("2026-11-25T01:00:00Z")), Steady::default());
+            steady.read(&clock).unwrap();
+            clock.step_to(at(to));
+            assert_eq!(steady.read(&clock).err().map(|step| step.seconds), stepped, "{to}");
+        }
+    }
+
+    #[test]
     fn the_day_never_goes_back() {
         let (clock, steady) = (ManualClock::new(at("2026-11-24T16:00:10Z")), Steady::default());
         let (_, day) = steady.read(&clock).unwrap();

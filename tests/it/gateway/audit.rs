@@ -8,7 +8,7 @@ use jadegate::gateway::{AskRequest, Gateway};
 use jadegate::ledger::audit::{Finding, audit};
 use jadegate::ledger::outside::{Outside as _, OutsideMemory};
 use jadegate::store::memory::MemoryStore;
-use jadegate::store::{Batch, Cell, Place, Store, Write};
+use jadegate::store::{Batch, Cell, Place, Store, Table, Write};
 use jadegate::tables;
 
 use crate::support::nightly;
@@ -83,6 +83,28 @@ async fn findings(world: &World, cells: &Cells) -> Vec<Finding> {
     audit(&store_of(cells).await, &keyring(), &world.outside, &mut |_| {}).await.unwrap().findings
 }
 
+/// What the log knows nothing of, or what it consists of itself: a change of these shows at other places than its own.
+const THE_LOGS_OWN: [Table; 4] = [tables::LEAF, tables::TILE, tables::CHECKPOINT, tables::HOUR];
+
+/// That each cell which differs is named: its table and its key, and the entry that wrote what should be there.
+fn each_is_named(now: &Cells, after: &Cells, found: &[Finding], what: &str) {
+    assert!(!found.is_empty(), "{what}");
+    let places: std::collections::BTreeSet<&Place> = now.keys().chain(after.keys()).collect();
+    for place in places.into_iter().filter(|place| now.get(*place) != after.get(*place)) {
+        let names = |finding: &&Finding| {
+            let of_cell = finding.table == place.table.name() && finding.key.as_ref() == Some(&place.key);
+            let of_log = THE_LOGS_OWN.contains(&place.table)
+                && THE_LOGS_OWN.iter().any(|table| table.name() == finding.table);
+            of_cell || of_log
+        };
+        let Some(finding) = found.iter().find(names) else {
+            panic!("{what}: {place:?} differs, and is not among {found:?}")
+        };
+        let written = now.contains_key(place) && !THE_LOGS_OWN.contains(&place.table);
+        assert!(!written || finding.log.is_some() && finding.entry.is_some(), "{what}: {finding}");
+    }
+}
+
 /// One change: a cell rolled back, exchanged, deleted, copied, bent; or the log's tail cut.
 fn mutate(now: &Cells, earlier: &Cells, dice: &mut Dice) -> (Cells, String) {
     let places: Vec<&Place> = now.keys().collect();
@@ -148,7 +170,7 @@ async fn each_of_many_random_changes_to_a_store_is_found() {
     for turn in 0..wanted {
         let (after, what) = mutate(&now, &earlier, &mut dice);
         let found = findings(&world, &after).await;
-        assert!(!found.is_empty(), "turn {turn}: {what}");
+        each_is_named(&now, &after, &found, &format!("turn {turn}: {what}"));
     }
     nightly::figure("audit: random changes named", format_args!("{wanted} of {wanted}"));
 }
@@ -158,6 +180,20 @@ async fn a_store_rolled_back_whole_is_found_by_the_copy_outside() {
     let (world, earlier) = worked().await;
     let found = findings(&world, &earlier).await;
     assert!(found.iter().any(|finding| finding.what.contains("rolled back")), "{found:?}");
+}
+
+/// Whatever a table holds and is for: a cell that no entry wrote is named. Sessions are nobody's evidence.
+#[tokio::test]
+async fn a_cell_that_nobody_wrote_is_named_in_every_table() {
+    let world = World::new().await;
+    let now = all(&**world.store.inner()).await;
+    for table in tables::ALL.into_iter().filter(|table| *table != tables::SESSION) {
+        let mut after = now.clone();
+        after.insert(Place::new(table, [7; 34]), Cell { version: 1, value: vec![7; 97] });
+        let found = findings(&world, &after).await;
+        let named = |finding: &Finding| finding.table == table.name() && finding.key == Some(vec![7; 34]);
+        assert!(found.iter().any(named), "{}: {found:?}", table.name());
+    }
 }
 
 /// What is found is named well enough to act on: table, cell, entry, and what is wrong with it.
@@ -290,7 +326,7 @@ async fn each_of_many_random_changes_to_a_store_with_three_logs_is_found() {
     let mut dice = Dice(20_261_126);
     for turn in 0..wanted {
         let (after, what) = mutate(&now, &earlier, &mut dice);
-        assert!(!found(&after).await.is_empty(), "turn {turn}: {what}");
+        each_is_named(&now, &after, &found(&after).await, &format!("turn {turn}: {what}"));
     }
     nightly::figure("audit over three logs: random changes named", format_args!("{wanted} of {wanted}"));
 

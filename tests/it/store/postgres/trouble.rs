@@ -283,3 +283,32 @@ async fn what_the_standby_did_not_confirm_is_not_read_as_committed() {
     names("").await;
     assert_eq!(reading.await.unwrap().unwrap(), Some(cell(2, b"y")));
 }
+
+/// Whatever the server's own setting, the store's commits wait for the disk, here and at a standby; and its statements and transactions end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_wait_for_the_disk_whatever_the_server_says() {
+    let (postgres, server) = started().await;
+    drop(store(&postgres, &server, "city").await);
+    let admin = server.admin("city").await;
+    let look = "CREATE TABLE seen (setting text);
+        CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+            INSERT INTO seen SELECT current_setting(name) FROM unnest(ARRAY['synchronous_commit', 'statement_timeout',
+                'idle_in_transaction_session_timeout']) AS name;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER look BEFORE INSERT ON jadegate_cell FOR EACH ROW EXECUTE FUNCTION look()";
+    admin.batch_execute(look).await.unwrap();
+    for (n, (said, wanted)) in
+        [("off", "on"), ("local", "on"), ("remote_write", "on"), ("on", "on"), ("remote_apply", "remote_apply")]
+            .into_iter()
+            .enumerate()
+    {
+        let set = format!("ALTER ROLE jadegate SET synchronous_commit = {said}; DELETE FROM seen");
+        admin.batch_execute(&set).await.unwrap();
+        let store = store(&postgres, &server, "city").await;
+        store.commit(writes(vec![put(at(A, format!("k{n}").as_bytes()), 1, b"x")])).await.unwrap();
+        let seen = admin.query("SELECT setting FROM seen", &[]).await.unwrap();
+        let seen: Vec<String> = seen.iter().map(|row| row.get(0)).collect();
+        assert_eq!(seen, [wanted, "10s", "30s"], "the server says {said}");
+    }
+}
