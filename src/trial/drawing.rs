@@ -2,8 +2,9 @@
 
 use super::{Impact, Part};
 
-const WIDTH: u64 = 640;
-const LEFT: u64 = 170;
+/// As wide as a phone, where it is read at its own size.
+const WIDTH: u64 = 400;
+const LEFT: u64 = 160;
 const ROW: u64 = 26;
 
 /// The drawing as a document of its own.
@@ -22,7 +23,7 @@ pub fn svg(impact: &Impact) -> String {
             text(&mut body, LEFT - 8, y, "end", &format!("{} {}", name.zh, name.en));
             match people {
                 Some(people) => {
-                    let width = (people.saturating_mul(WIDTH - LEFT - 90) / most).max(1);
+                    let width = (people.saturating_mul(WIDTH - LEFT - 70) / most).max(1);
                     body.push_str(&format!(
                         r#"<rect x="{LEFT}" y="{}" width="{width}" height="14" fill="currentColor"/>"#,
                         y - 12
@@ -35,7 +36,7 @@ pub fn svg(impact: &Impact) -> String {
         }
         y += 8;
     }
-    let said = |count: Option<u64>| count.map_or_else(|| "—".to_owned(), |count| count.to_string());
+    let said = |count: Option<u64>| count.map_or_else(|| "·".to_owned(), |count| count.to_string());
     let ways = format!(
         "升 up {} · 不变 same {} · 降 down {}",
         said(impact.ways.up),
@@ -47,7 +48,7 @@ pub fn svg(impact: &Impact) -> String {
     text(&mut body, 0, y, "start", &format!("{} → {} · {}", short(&impact.before), short(&impact.after), impact.on));
     let height = y + 12;
     format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" font-family="sans-serif" font-size="14" fill="currentColor"><title>{}</title>{body}</svg>"#,
+        r#"<svg xmlns="http://www.w3.org/2000/svg" width="560" viewBox="0 0 {WIDTH} {height}" role="img" font-family="sans-serif" font-size="14" fill="currentColor"><title>{}</title>{body}</svg>"#,
         escaped(&format!("{} → {}", short(&impact.before), short(&impact.after)))
     )
 }

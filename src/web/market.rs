@@ -51,7 +51,11 @@ pub(super) async fn list(
     let views = state.gateway().market_consents(&login).await?;
     let cards = views.iter().map(|view| card(&seen, &policies, view)).collect();
     let offers = state.gateway().market_providers().await?;
-    let offers = offers.iter().map(|(provider, codes)| Offer {
+    // Whoever has a consent that stands needs no second one.
+    let has = |provider: &crate::code::PartyId| {
+        views.iter().any(|v| v.provider == *provider && v.given.is_some() && v.withdrawn.is_none())
+    };
+    let offers = offers.iter().filter(|(provider, _)| !has(provider)).map(|(provider, codes)| Offer {
         id: provider.to_string(),
         name: seen.lang.name(policies.parties.get(provider).map(|party| &party.name), provider.as_str()),
         indicators: names(&seen, &policies, codes),

@@ -17,7 +17,7 @@ use super::stop::Stop;
 use super::words::Lang;
 use crate::access::Role;
 use crate::clock::day_of;
-use crate::gateway::{ModelState, ModelView, Staff, Who};
+use crate::gateway::{APPROVALS, ModelState, ModelView, Staff, Who};
 use crate::trial::{Impact, Named, Ways, drawing};
 
 /// What mistakes call a file that came by a form.
@@ -47,6 +47,8 @@ struct Shown {
     impact: Option<Tables>,
     may_approve: bool,
     may_publish: bool,
+    /// What it still lacks, for whoever could publish it.
+    waits: Option<String>,
 }
 
 /// A trial as tables.
@@ -104,6 +106,9 @@ fn shown(lang: Lang, view: &ModelView, staff: Option<&Staff>) -> Shown {
     history.extend(view.published_at.map(|at| lang.model_published(day_of(at))));
     history.extend(view.from.map(|from| lang.model_holds(from, view.until)));
     let open = view.from.is_none();
+    let operator = open && staff.is_some_and(|staff| staff.role == Role::Operator);
+    let ready = view.state != ModelState::Comment && view.approvals.len() >= APPROVALS;
+    let open_until = view.comment_until.filter(|_| view.state == ModelState::Comment);
     let approved = |staff: &Staff| view.approvals.iter().any(|approval| approval.login == staff.login);
     Shown {
         id: view.id.to_string(),
@@ -118,7 +123,8 @@ fn shown(lang: Lang, view: &ModelView, staff: Option<&Staff>) -> Shown {
         history,
         impact: view.impact.as_ref().map(|impact| tables(lang, impact)),
         may_approve: open && staff.is_some_and(|staff| !approved(staff)),
-        may_publish: open && staff.is_some_and(|staff| staff.role == Role::Operator),
+        may_publish: operator && ready,
+        waits: (operator && !ready).then(|| lang.model_waits(open_until, view.approvals.len())),
     }
 }
 

@@ -188,7 +188,7 @@ fn kind(lang: Lang, indicator: &Indicator, policies: &PolicySet) -> Kind {
         name: lang.name(indicator.name.as_ref(), indicator.code.as_str()),
         years: indicator.valid_for_years,
         limits: lang.limits(indicator, name),
-        unit: indicator.unit.clone().unwrap_or_else(|| "—".to_owned()),
+        unit: indicator.unit.as_deref().map_or_else(|| "—".to_owned(), |unit| lang.unit(unit).to_owned()),
         basis: indicator.legal_basis.clone().unwrap_or_else(|| "—".to_owned()),
         providers: providers.join(lang.pick("、", ", ")),
     }

@@ -181,6 +181,10 @@ impl Lang {
         }
     }
 
+    pub(super) fn unit(self, unit: &str) -> &str {
+        self.pick(unit_zh(unit), unit)
+    }
+
     pub(super) fn quantity(self, quantity: u32, unit: &str) -> String {
         match self {
             Self::Zh => format!("{quantity} {}", unit_zh(unit)),
@@ -270,8 +274,27 @@ impl Lang {
 
     pub(super) fn model_comment(self, until: Date) -> String {
         match self {
-            Self::Zh => format!("征求意见，{}前有效", self.short_day(until)),
+            Self::Zh => format!("征求意见，{}零时截止", self.short_day(until)),
             Self::En => format!("Open for comment before {}", self.short_day(until)),
+        }
+    }
+
+    /// What a draft still lacks before it can be published.
+    pub(super) fn model_waits(self, open_until: Option<Date>, approvals: usize) -> String {
+        let approved = match self {
+            Self::Zh => format!("须两人批准，已有 {approvals} 人"),
+            Self::En => format!("it needs two approvals and has {approvals}"),
+        };
+        match (self, open_until) {
+            (Self::Zh, Some(until)) => format!("还不能发布：征求意见{}零时才截止；{approved}。", self.short_day(until)),
+            (Self::Zh, None) => format!("还不能发布：{approved}。"),
+            (Self::En, Some(until)) => {
+                format!(
+                    "It cannot be published yet: it is open for comment until {}, and {approved}.",
+                    self.short_day(until)
+                )
+            }
+            (Self::En, None) => format!("It cannot be published yet: {approved}."),
         }
     }
 

@@ -74,7 +74,7 @@ words! {
     nav_score: "我的积分", "Score";
     nav_answers: "可享受的", "Benefits";
     nav_consents: "我的同意", "Consents";
-    nav_market: "市场信息", "Market information";
+    nav_market: "市场信息", "Market";
     nav_accesses: "谁问过", "Who asked";
     nav_log: "访问日志", "Access log";
     nav_cases: "案件", "Cases";
@@ -88,6 +88,7 @@ words! {
     // who can see this
     only_you: "仅您本人可见", "Only you see this";
     person_sees_look_up: "本人会看到这次查询", "The person will see this look-up";
+    tried_sees: "仅您可见；公开日志只记下试算过", "Only you see this; the log says no more than that a model was tried";
     public_sees: "公开内容，不涉及任何个人", "This is public; it is about nobody";
     officer_sees: "仅工作人员可见：没有答复结果，没有分数，没有姓名", "Officers see this: no outcome, no score, no names";
     counter_sees: "您只会看到：可享受，或不适用", "You see: applies, or no benefit. Nothing else";
