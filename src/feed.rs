@@ -88,7 +88,7 @@ impl fmt::Debug for Line {
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
     /// The system could not read on.
-    #[error("cannot be read: {0}")]
+    #[error("读不了 / cannot be read: {0}")]
     Io(#[from] io::Error),
     /// What its first bytes say that it is.
     #[error(

@@ -214,12 +214,13 @@ impl Done {
 
 /// Sends one file. A file that cannot be read is no failure of the import, which goes on with the next.
 pub async fn send(target: &Arc<Target>, what: &What, path: &Path, clock: &dyn Clock) -> Result<Done, Failure> {
-    let rejects = Rejects::begin(path)?;
+    // First of all, so that a path that leads nowhere is said as that, and not as a place where nothing can be written.
     let source = File::open(path).map_err(FeedError::from).and_then(feed::source).and_then(Watched::new);
     let file = match source {
         Ok(file) => file,
-        Err(error) => return Ok(Done::nothing(rejects.abandon(), error)),
+        Err(error) => return Ok(Done::nothing(path.to_owned(), error)),
     };
+    let rejects = Rejects::begin(path)?;
     let receipts = if target.is_dry() { None } else { Some(Receipts::begin(path)?) };
     let progress = Progress::new(path, &file, clock);
     let mut sending = Sending {

@@ -70,13 +70,6 @@ impl Rejects {
         name_durably(&file, &partial, &path).map_err(failed)?;
         Ok(path)
     }
-
-    /// Leaves no file: the one that it would be about was not read.
-    pub(super) fn abandon(self) -> PathBuf {
-        // An empty file under the other name is nobody's loss.
-        let _there = fs::remove_file(&self.partial);
-        self.path
-    }
 }
 
 /// A message in both languages: those of lines, which programs read over the API as well, are in one.

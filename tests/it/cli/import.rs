@@ -276,10 +276,11 @@ async fn files_that_are_of_no_use_are_named_and_the_others_are_taken() {
     let ended = city.records(&[&few]).await;
     assert_eq!((ended.code, ended.counts(), city.rejects(&few)), (3, [1, 0, 0, 1], owned(&[(3, "malformed")])));
     std::fs::remove_file(rejects_of(&few)).unwrap();
-    let missing = city.files.join("missing.csv");
-    let ended = city.records(&[&missing]).await;
-    assert_eq!(ended.code, 1);
-    assert!(ended.out.contains("missing.csv") && ended.out.contains("cannot be read"), "{}", ended.out);
+    for missing in ["missing.csv", "no-such-folder/missing.csv", "."] {
+        let ended = city.records(&[&city.files.join(missing)]).await;
+        assert_eq!(ended.code, 1);
+        assert!(ended.out.contains(missing) && ended.out.contains("cannot be read"), "{}", ended.out);
+    }
     let (good, bad) = (city.file("good.csv", &table), city.file("bad.csv", "nonsense"));
     let both = city.records(&[&bad, &good]).await;
     assert_eq!((both.code, both.counts()), (3, [0, 1, 0, 0]), "{}", both.out);
