@@ -8,14 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args as Arguments, Subcommand};
+use http::StatusCode;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
 use crate::cli::{Exit, Failure, say, system_trust, watched};
 use crate::client::{Client, Response};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::models::ModelError;
+use crate::config::{Config, read_limited};
 use crate::entropy::Entropy;
+use crate::gateway::{GatewayError, MODEL_BYTES_MAX, Refusal};
 use crate::http::models::impact;
 use crate::http::session::COOKIE;
 use crate::trial::{Impact, Ways, drawing};
@@ -100,7 +103,7 @@ pub async fn run(command: Command, clock: Arc<dyn Clock>, entropy: Arc<dyn Entro
 }
 
 fn read(file: &Path) -> Result<(String, Vec<u8>), Failure> {
-    let bytes = std::fs::read(file).map_err(|e| Failure::file("read", file, e))?;
+    let bytes = read_limited(file, MODEL_BYTES_MAX as u64).map_err(Failure::of)?;
     Ok((file.display().to_string(), bytes))
 }
 
@@ -147,19 +150,27 @@ async fn draft(args: &DraftArgs, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
     };
     shown.iter().flat_map(table).for_each(|line| say(&line));
     let until = until.unwrap_or_default();
-    say(&format!("{id}：公开征求意见，{until} 起可发布，须两人批准"));
-    say(&format!("{id}: open for comment; it can be published from {until} on, once two have approved it"));
+    say(&format!("{id}：公开征求意见，{until} 起可发布，须两人在“评分模型”页（/models）批准"));
+    say(&format!(
+        "{id}: open for comment; it can be published from {until} on, once two officers or operators have approved it on the page /models"
+    ));
     Ok(Exit::Done)
 }
 
 async fn publish(args: &PublishArgs, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Exit, Failure> {
     match args.reach.config()? {
         Some(config) => {
-            config.publish_model(&args.id, args.from, clock, entropy).await.map_err(Failure::of)?;
+            config.publish_model(&args.id, args.from, clock, entropy).await.map_err(|error| match error {
+                ModelError::Gateway(GatewayError::Refused(Refusal::NotFound)) => no_model(&args.id),
+                error => Failure::of(error),
+            })?;
         }
         None => {
             let (mut client, path) = (args.reach.client().await?, format!("/v1/models/{}/publication", args.id));
             let answer = client.post_json(&path, &json!({ "from": args.from })).await.map_err(Failure::of)?;
+            if answer.status == StatusCode::NOT_FOUND {
+                return Err(no_model(&args.id));
+            }
             body(&answer, &args.id)?;
         }
     }
@@ -169,6 +180,10 @@ async fn publish(args: &PublishArgs, clock: Arc<dyn Clock>, entropy: Arc<dyn Ent
         "{id}: published, and holds from {from}, midnight in Shanghai; answers before that day stay as they are"
     ));
     Ok(Exit::Done)
+}
+
+fn no_model(id: &str) -> Failure {
+    Failure::Failed(format!("no model has the id {id}: draft it first, or look at the page /models for what there is"))
 }
 
 impl Reach {

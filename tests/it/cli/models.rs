@@ -79,6 +79,8 @@ async fn a_model_is_tried_drafted_and_published_by_the_commands() {
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     let (code, _, err) = beside(&["publish", "yuxi-2027", "--from", &later.to_string()]);
     assert!(code == 1 && err.contains("2 more approval"), "{err}");
+    let (code, _, err) = beside(&["publish", "no-such", "--from", &later.to_string()]);
+    assert!(code == 1 && err.contains("no model has the id no-such"), "{err}");
     // By a session that was opened elsewhere.
     let form = "application/x-www-form-urlencoded";
     let opened = city.public().post("/demo/login", form, "as=operator-one", vec![]).await.unwrap();
@@ -100,6 +102,16 @@ async fn a_model_is_tried_drafted_and_published_by_the_commands() {
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     assert!(out.contains("yuxi-2026#sha256-") && out.contains("年龄 / age"), "{out}");
     assert!(std::fs::read_to_string(&drawing).unwrap().starts_with("<svg "));
+    let (code, _, err) = model(&city, &["publish", "no-such", "--from", &later.to_string()]);
+    assert!(code == 1 && err.contains("no model has the id no-such"), "{err}");
+    let (code, _, err) = model(&city, &["publish", "yuxi-2027", "--from", &today(&city).to_string()]);
+    assert!(code == 1 && err.contains("a day that begins an hour from now or later"), "{err}");
+    for (other, said) in [("/nowhere.toml", "/nowhere.toml"), ("/", "cannot"), ("/dev/zero", "larger than")] {
+        for what in ["try", "draft"] {
+            let (code, _, err) = model(&city, &[what, other]);
+            assert!(code == 1 && err.contains(said) && err.contains(other), "{err}");
+        }
+    }
     let (code, _, err) = model(&city, &["try", wrong.to_str().unwrap()]);
     assert!(code == 1 && err.contains(&format!("{}:", wrong.display())) && err.contains("cut 800"), "{err}");
     for _ in 0..2 {
