@@ -371,8 +371,8 @@ words! {
         "The answer says of each line whether it was accepted, unchanged, replaced or refused, with a code and a reason.";
 
     report_receipts: "回执、清单和撤回", "Receipts, your list, withdrawals";
-    report_receipts_lead: "答复里的 batches 是各批的编号。每批有签名的回执和日志证明，请一并保存；撤回的记录不再计入，本人看得到原因。",
-        "The answer names the batches. Each has a signed receipt with its log proof: keep both. A withdrawn record counts no more, and the person sees why.";
+    report_receipts_lead: "答复里的 batches 是各批的编号，receipts 是每批签名的回执和日志证明，请与报送的文件一起保存；撤回的记录不再计入，本人看得到原因。",
+        "The answer names the batches, and holds the signed receipt of each with its log proof: keep them with what you sent. A withdrawn record counts no more, and the person sees why.";
 
     // scenarios
     scenarios_title: "用在哪里", "Where it is used";

@@ -30,6 +30,7 @@ const ROWS: &str = "记录编号,报送单位,指标代码,证件号码,姓名,�
 pub(super) struct Imported {
     pub(super) taken: u64,
     pub(super) refused: u64,
+    pub(super) receipts: u64,
 }
 
 impl Stage {
@@ -56,7 +57,8 @@ impl Stage {
         if let Some(error) = done.refused {
             return Err(Failure::Failed(format!("{}: {error}", path.display())));
         }
-        Ok(Imported { taken: done.counts.taken(), refused: done.rejected })
+        let receipts = done.receipts.map_or(0, |(count, _)| count);
+        Ok(Imported { taken: done.counts.taken(), refused: done.rejected, receipts })
     }
 
     pub(super) fn bulk_file(&self) -> PathBuf {

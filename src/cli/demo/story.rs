@@ -79,15 +79,15 @@ pub(super) async fn tell_all(
     );
 
     let done = stage.import_file(bulk).await?;
-    let (taken, refused) = (done.taken, done.refused);
+    let (taken, refused, receipts) = (done.taken, done.refused, done.receipts);
     step(
         3,
         "导入",
         &format!(
-            "经办人导入一份 GB18030 的 CSV：接收 {taken} 行，退回 {refused} 行，行号和原因在 {FILE}.rejects.ndjson。"
+            "经办人导入一份 GB18030 的 CSV：接收 {taken} 行，退回 {refused} 行，原因在 {FILE}.rejects.ndjson；回执 {receipts} 份，双方都赖不掉。"
         ),
         &format!(
-            "A clerk imports a CSV in GB18030: {taken} rows taken, {refused} refused, named with line and reason; correct it and send it again."
+            "A clerk imports a CSV in GB18030: {taken} rows taken, {refused} refused, named with line and reason; {receipts} receipt proves what was sent."
         ),
     );
 
@@ -374,6 +374,10 @@ impl Stage {
         say("# 离线验证，连同日志证明 / verify offline, with the log proof");
         say(&format!(
             "{me} verify @{d}/try/attestation.jwt --jwks {d}/try/jwks.json --aud {party} --nonce {nonce} --proof {d}/try/proof.tlog-proof --log-key {d}/try/log-key"
+        ));
+        say("# 凭回执核对报送的文件 / hold the receipts against the file that was sent");
+        say(&format!(
+            "{me} verify --receipts {d}/{FILE}.receipts.ndjson --file {d}/{FILE} --jwks {d}/try/jwks.json --log-key {d}/try/log-key"
         ));
         say("# 读完整个日志 / read the whole log");
         say(&format!("{me} log verify {web}"));

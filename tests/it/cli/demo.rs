@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::Folder;
 use crate::support::deployment::{free_addresses, login};
-use crate::support::process::Serving;
+use crate::support::process::{Serving, run};
 use crate::support::wait::until;
 
 /// Waits for `demo.json`, which appears when the story has been told.
@@ -42,6 +42,12 @@ async fn a_demo_tells_nothing_personal_and_goes_on_after_ctrl_c_and_kill_9() {
     let named: Vec<_> = rejects.iter().map(|r| (r["line"].as_u64().unwrap(), r["code"].as_str().unwrap())).collect();
     assert_eq!(named, [(4, "malformed"), (6, "wrong-check-digit")]);
     assert!(demo.wrote().contains("4 rows taken, 2 refused"), "{}", demo.wrote());
+    let [receipts, bulk, jwks, log_key] = ["volunteers.csv.receipts.ndjson", "volunteers.csv", "jwks.json", "log-key"]
+        .map(|name| dir.join("try").join(name));
+    let [receipts, bulk, jwks, log_key] = [&receipts, &bulk, &jwks, &log_key].map(|path| path.to_str().unwrap());
+    let (code, out, err) =
+        run(&["verify", "--receipts", receipts, "--file", bulk, "--jwks", jwks, "--log-key", log_key]);
+    assert!(code == 0 && out.contains("lines 2 to 7 (6 lines)"), "{out}{err}");
     demo.signal("-INT");
     assert_eq!(demo.ended(Duration::from_secs(15)).await.unwrap().code(), Some(0), "{}", demo.wrote());
     assert!(!file.exists(), "scripts would be led to a gateway that is gone");
