@@ -116,7 +116,7 @@ pub enum DeploymentError {
     #[error("{}: there is no store here; name the configuration of a deployment that has run", .0.display())]
     NoStore(PathBuf),
     /// The store cannot be read.
-    #[error(transparent)]
+    #[error("{0}. If that does not pass, keep a copy of the store and restore a backup")]
     Read(StoreError),
     /// The gateway.
     #[error(transparent)]

@@ -4,7 +4,8 @@
 //! a log knows that it is old. The audit reads every leaf of every log, recomputes the trees that the
 //! checkpoints sign, takes the newest line of all manifests about each cell, whichever log it stands
 //! in, and compares the cells with it. It changes nothing, and needs the keys of the deployment.
-//! Sessions alone have no entries.
+//! Sessions alone have no entries. Where a part of the store cannot be read, each cell that the logs
+//! name is looked up by itself, so that one damaged page does not hide the state of the others.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -19,7 +20,7 @@ use crate::access_log::checkpoint::{Checkpoint, VerifierKey};
 use crate::access_log::tile::RightEdge;
 use crate::access_log::{ENTRY_BYTES, Hash, entry, leaf_hash};
 use crate::keys::{Keyring, LogKey};
-use crate::store::{KEYS_END, Store, StoreError, Table};
+use crate::store::{Cell, KEYS_END, Place, Store, StoreError, Table};
 use crate::tables;
 
 /// How many cells are read at a time.
@@ -89,6 +90,8 @@ struct Replayed<'a> {
     expected: u64,
     /// The leaf whose cells are being read.
     leaf: Option<(u64, Vec<u8>)>,
+    /// An entry's hash is not known, so that neither tiles nor roots can be recomputed from there on.
+    broken: bool,
 }
 
 impl Replayed<'_> {
@@ -105,6 +108,8 @@ struct Auditor<'a> {
     newest: BTreeMap<(String, Vec<u8>), Logged>,
     /// What each full tile must hold, by the key of its cell; those met are taken out.
     tiles: BTreeMap<Vec<u8>, Hash>,
+    /// What some entry says it wrote is not known: the newest lines may not be the newest.
+    unread: bool,
 }
 
 /// Audits all logs of these keys in a store that no gateway is using.
@@ -126,6 +131,7 @@ pub async fn audit(
         edge: RightEdge::new(),
         expected: 0,
         leaf: None,
+        broken: false,
     });
     let mut auditor = Auditor {
         store,
@@ -133,6 +139,7 @@ pub async fn audit(
         audit: Audit::default(),
         newest: BTreeMap::new(),
         tiles: BTreeMap::new(),
+        unread: false,
     };
     let kept = match outside.kept() {
         Ok(kept) => kept,
@@ -195,40 +202,36 @@ impl Auditor<'_> {
         Ok(())
     }
 
+    /// The next cells of a table. Each must lie under its key as well: the tree of a damaged store may lead to a cell in
+    /// one of the two ways and not in the other, and the gateway goes both.
+    async fn page(&self, table: Table, from: &[u8]) -> Result<Vec<(Vec<u8>, Cell)>, StoreError> {
+        let cells = self.store.scan(table, from, &KEYS_END, PAGE).await?;
+        let places: Vec<Place> = cells.iter().map(|(key, _)| Place::new(table, key.clone())).collect();
+        let by_key = self.store.get_many(&places).await?;
+        if by_key.iter().zip(&cells).any(|(found, (_, cell))| found.as_ref() != Some(cell)) {
+            let reason = "a cell that a scan shows is not there under its key".to_owned();
+            return Err(StoreError { doing: format!("read table {}", table.name()), reason });
+        }
+        Ok(cells)
+    }
+
     /// Reads every leaf of every log in order: tree, entry, manifest.
     async fn replay(&mut self, progress: &mut dyn FnMut(u64)) -> Result<(), StoreError> {
         let mut next = Vec::new();
         let mut read = 0;
         loop {
-            let cells = self.store.scan(tables::LEAF, &next, &KEYS_END, PAGE).await?;
+            let cells = match self.page(tables::LEAF, &next).await {
+                Ok(cells) => cells,
+                Err(e) => {
+                    self.unreadable(tables::LEAF, e).await?;
+                    self.leaves_by_themselves().await;
+                    break;
+                }
+            };
             let Some((last, _)) = cells.last() else { break };
             next = [last.as_slice(), &[0]].concat();
             for (key, cell) in cells {
-                let place = self
-                    .logs
-                    .iter()
-                    .enumerate()
-                    .find_map(|(at, log)| leaf_place(&log.prefix, &key).map(|(index, chunk)| (at, index, chunk)));
-                let Some((at, index, chunk)) = place else {
-                    self.found(tables::LEAF, Some(key), None, "is no place of a leaf of a log of this keyring");
-                    continue;
-                };
-                if cell.version != 1 {
-                    self.found(tables::LEAF, Some(key.clone()), Some((at, index)), "was written more than once");
-                }
-                let pending = self.logs.get_mut(at).map(|log| &mut log.leaf);
-                match pending {
-                    Some(Some((current, bytes))) if *current == index && chunk > 0 => bytes.extend(cell.value),
-                    _ => {
-                        self.leaf(at);
-                        read += 1;
-                        if chunk > 0 {
-                            self.found(tables::LEAF, Some(key), Some((at, index)), "stands without its first part");
-                        } else if let Some(log) = self.logs.get_mut(at) {
-                            log.leaf = Some((index, cell.value));
-                        }
-                    }
-                }
+                read += u64::from(self.leaf_cell(key, cell));
             }
             progress(read);
         }
@@ -238,9 +241,92 @@ impl Auditor<'_> {
             if expected < size {
                 let what = format!("entries {expected} to {} are missing", size - 1);
                 self.found(tables::LEAF, None, Some((at, expected)), what);
+                self.unread = true;
             }
             self.audit.entries += expected.min(size);
         }
+        Ok(())
+    }
+
+    /// Takes the next cell of a log; whether a leaf begins with it.
+    fn leaf_cell(&mut self, key: Vec<u8>, cell: Cell) -> bool {
+        let place = self
+            .logs
+            .iter()
+            .enumerate()
+            .find_map(|(at, log)| leaf_place(&log.prefix, &key).map(|(index, chunk)| (at, index, chunk)));
+        let Some((at, index, chunk)) = place else {
+            self.found(tables::LEAF, Some(key), None, "is no place of a leaf of a log of this keyring");
+            return false;
+        };
+        if cell.version != 1 {
+            self.found(tables::LEAF, Some(key.clone()), Some((at, index)), "was written more than once");
+        }
+        let pending = self.logs.get_mut(at).map(|log| &mut log.leaf);
+        match pending {
+            Some(Some((current, bytes))) if *current == index && chunk > 0 => {
+                bytes.extend(cell.value);
+                false
+            }
+            _ => {
+                self.leaf(at);
+                if chunk > 0 {
+                    self.found(tables::LEAF, Some(key), Some((at, index)), "stands without its first part");
+                } else if let Some(log) = self.logs.get_mut(at) {
+                    log.leaf = Some((index, cell.value));
+                }
+                true
+            }
+        }
+    }
+
+    /// What is left of each log, by look-ups of one cell each: some cannot be read.
+    async fn leaves_by_themselves(&mut self) {
+        for at in 0..self.logs.len() {
+            let Some(log) = self.logs.get_mut(at) else { continue };
+            let (prefix, size) = (log.prefix, log.size());
+            let from = log.leaf.take().map_or(log.expected, |(index, _)| index);
+            for index in from..size {
+                for chunk in 0..=u16::MAX {
+                    let key = [prefix.as_slice(), &index.to_be_bytes(), &chunk.to_be_bytes()].concat();
+                    match self.store.get(&Place::new(tables::LEAF, key.clone())).await {
+                        Ok(Some(cell)) => drop(self.leaf_cell(key, cell)),
+                        Ok(None) => break,
+                        Err(e) => {
+                            if chunk == 0 {
+                                self.leaf(at);
+                            }
+                            let Some(log) = self.logs.get_mut(at) else { break };
+                            // Half a leaf says nothing; without its first part not even its hash is known.
+                            log.leaf = None;
+                            log.broken = true;
+                            let gap = log.expected;
+                            log.expected = index + 1;
+                            if index > gap {
+                                let what = format!("entries {gap} to {} are missing", index - 1);
+                                self.found(tables::LEAF, None, Some((at, gap)), what);
+                            }
+                            let what = format!("cannot be read: {}", e.reason);
+                            self.found(tables::LEAF, Some(key), Some((at, index)), what);
+                            self.unread = true;
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A table that cannot be read as one. Where nothing can be read at all, that is no finding about the store.
+    async fn unreadable(&mut self, table: Table, e: StoreError) -> Result<(), StoreError> {
+        for at in 0..self.logs.len() {
+            let Some(origin) = self.logs.get(at).map(|log| log.key.origin().to_owned()) else { continue };
+            if self.store.get(&checkpoint_place(&origin)).await.is_err() {
+                return Err(e);
+            }
+        }
+        let what = format!("cannot be read whole, so that cells which no entry wrote would not show: {}", e.reason);
+        self.found(table, None, None, what);
         Ok(())
     }
 
@@ -254,16 +340,21 @@ impl Auditor<'_> {
             return self.found(leaf, None, place, "lies beyond the checkpoint");
         }
         log.expected = index + 1;
+        log.broken |= index > expected;
         let mut completed = Vec::new();
         let entry = bytes.split_first_chunk::<ENTRY_BYTES>();
         let mut passed = true;
-        if let Some((entry, _)) = entry {
-            log.edge.append(leaf_hash(entry), &mut completed);
-            let kept = log.outside.get(&log.edge.size());
-            passed = kept.is_none_or(|root| *root == log.edge.root());
+        match entry {
+            Some((entry, _)) if !log.broken => {
+                log.edge.append(leaf_hash(entry), &mut completed);
+                let kept = log.outside.get(&log.edge.size());
+                passed = kept.is_none_or(|root| *root == log.edge.root());
+            }
+            _ => log.broken = true,
         }
         if index > expected {
             self.found(leaf, None, Some((at, expected)), format!("entries {expected} to {} are missing", index - 1));
+            self.unread = true;
         }
         if !passed {
             self.found(leaf, None, place, "the log up to here is not the one kept outside");
@@ -271,53 +362,64 @@ impl Auditor<'_> {
         for (tile, hashes) in completed {
             self.tiles.insert(tile_place(key.origin(), tile).key, Sha256::digest(hashes.concat()).into());
         }
-        let Some((entry, rest)) = entry else { return self.found(leaf, None, place, "is cut short") };
-        let Ok((_, digest)) = entry::open(key, index, entry) else {
-            return self.found(leaf, None, place, "does not open: it was changed or moved");
-        };
-        let manifest = rest.split_first_chunk::<4>().map(|(_, manifest)| manifest).unwrap_or_default();
-        let lines = manifest::decode(manifest).filter(|_| manifest::digest(manifest) == digest);
-        let Some(lines) = lines else {
-            return self.found(leaf, None, place, "its manifest is not the one that the entry names");
-        };
-        for line in lines {
-            self.line(at, index, line);
+        match manifest_of(key, index, &bytes) {
+            Ok(lines) => lines.into_iter().for_each(|line| self.line(at, index, line)),
+            Err(what) => {
+                self.found(leaf, None, place, what);
+                self.unread = true;
+            }
         }
     }
 
     /// Takes a line of a manifest, if no log has a newer one of that cell.
     ///
-    /// Within a log a later line is the newer one. Between logs it is that of the higher version: each write
+    /// Within a log a later line is the newer one, and its version the higher one: a version that was written twice is a
+    /// write that the second did not know of, and took away. Between logs it is that of the higher version: each write
     /// checks the version before it, so no two logs have the same one. A deletion is final between logs: a key whose
     /// cell was deleted is not used again.
     fn line(&mut self, log: usize, entry: u64, line: manifest::Line) {
         let manifest::Line { table, key, version, digest } = line;
         let logged = Logged { version, digest, log, entry };
-        let twice = match self.newest.entry((table, key)) {
+        let wrong = match self.newest.entry((table, key)) {
             Entry::Vacant(free) => {
                 free.insert(logged);
                 None
             }
-            Entry::Occupied(held) if held.get().log != log && held.get().version == 0 => None,
-            Entry::Occupied(mut held) if held.get().log == log || version == 0 || held.get().version < version => {
+            Entry::Occupied(mut held) if held.get().log == log => {
+                let (before, of) = (held.get().version, held.get().entry);
+                held.insert(logged);
+                let lost = version != 0 && version <= before;
+                lost.then(|| {
+                    (
+                        held.key().clone(),
+                        format!("wrote version {version} over version {before} of entry {of}, which is lost"),
+                    )
+                })
+            }
+            Entry::Occupied(held) if held.get().version == 0 => None,
+            Entry::Occupied(mut held) if version == 0 || held.get().version < version => {
                 held.insert(logged);
                 None
             }
             Entry::Occupied(held) if held.get().version == version && held.get().digest != digest => {
-                Some(held.key().clone())
+                Some((held.key().clone(), format!("two logs wrote version {version}")))
             }
             Entry::Occupied(_) => None,
         };
-        if let Some((name, key)) = twice
+        if let Some(((name, key), what)) = wrong
             && let Some(table) = tables::ALL.iter().find(|table| table.name() == name)
         {
-            let what = format!("two logs wrote version {version}");
             self.found(*table, Some(key), Some((log, entry)), what);
         }
     }
 
     /// The leaves must make the tree that the checkpoint signs.
     fn tree(&mut self, at: usize) {
+        if self.logs.get(at).is_some_and(|log| log.broken) {
+            let what =
+                "those of this log cannot be held against its entries, of which some are missing or cannot be read";
+            return self.found_of(at, tables::TILE, what);
+        }
         if let Some(log) = self.logs.get(at)
             && let Some(signed) = &log.signed
             && (log.edge.size() != signed.size || log.edge.root() != signed.root)
@@ -333,27 +435,21 @@ impl Auditor<'_> {
         }
         let mut next = Vec::new();
         loop {
-            let cells = self.store.scan(table, &next, &KEYS_END, PAGE).await?;
+            let cells = match self.page(table, &next).await {
+                Ok(cells) => cells,
+                Err(e) => {
+                    self.unreadable(table, e).await?;
+                    self.compare_by_themselves(table).await;
+                    break;
+                }
+            };
             let Some((last, _)) = cells.last() else { break };
             next = [last.as_slice(), &[0]].concat();
             for (key, cell) in cells {
-                self.audit.cells += 1;
-                let digest: Hash = Sha256::digest(&cell.value).into();
-                if table == tables::CHECKPOINT {
-                    if !self.logs.iter().any(|log| log.prefix.as_slice() == key) {
-                        self.found(table, Some(key), None, "no gateway of these keys wrote it");
-                    }
-                } else if table == tables::TILE {
-                    match self.tiles.remove(&key) {
-                        Some(known) if known == digest && cell.version == 1 => {}
-                        Some(_) => self.found(table, Some(key), None, "does not hold the hashes of its entries"),
-                        None => self.found(table, Some(key), None, "the log has no such tile"),
-                    }
-                } else {
-                    self.compare_cell(table, key, cell.version, &digest);
-                }
+                self.compare_cell(table, key, &cell);
             }
         }
+        // Where a tree could not be recomputed, it is not known which tiles there must be.
         if table == tables::TILE {
             for key in std::mem::take(&mut self.tiles).into_keys() {
                 self.found(table, Some(key), None, "is missing");
@@ -362,15 +458,63 @@ impl Auditor<'_> {
         Ok(())
     }
 
-    fn compare_cell(&mut self, table: Table, key: Vec<u8>, version: u64, digest: &Hash) {
+    /// The cells of a table that the logs name and that were not met yet, by look-ups of one cell each.
+    async fn compare_by_themselves(&mut self, table: Table) {
+        let named = self.newest.keys().filter(|(name, _)| name == table.name()).map(|(_, key)| key.clone());
+        let mut keys: Vec<Vec<u8>> = named.collect();
+        if table == tables::TILE {
+            keys.extend(self.tiles.keys().cloned());
+        }
+        for key in keys {
+            match self.store.get(&Place::new(table, key.clone())).await {
+                Ok(Some(cell)) => self.compare_cell(table, key, &cell),
+                // It is told of as one that is gone.
+                Ok(None) => {}
+                Err(e) => {
+                    self.tiles.remove(&key);
+                    let logged = self.newest.remove(&(table.name().to_owned(), key.clone()));
+                    let entry = logged.map(|logged| (logged.log, logged.entry));
+                    self.found(table, Some(key), entry, format!("cannot be read: {}", e.reason));
+                }
+            }
+        }
+    }
+
+    fn compare_cell(&mut self, table: Table, key: Vec<u8>, cell: &Cell) {
+        self.audit.cells += 1;
+        let digest: Hash = Sha256::digest(&cell.value).into();
+        match table {
+            tables::CHECKPOINT => {
+                if !self.logs.iter().any(|log| log.prefix.as_slice() == key) {
+                    self.found(table, Some(key), None, "no gateway of these keys wrote it");
+                }
+            }
+            tables::TILE => match self.tiles.remove(&key) {
+                Some(known) if known == digest && cell.version == 1 => {}
+                Some(_) => self.found(table, Some(key), None, "does not hold the hashes of its entries"),
+                None if self.logs.iter().any(|log| log.broken && key.starts_with(&log.prefix)) => {}
+                None => self.found(table, Some(key), None, "the log has no such tile"),
+            },
+            _ => self.compare_logged(table, key, cell.version, &digest),
+        }
+    }
+
+    fn compare_logged(&mut self, table: Table, key: Vec<u8>, version: u64, digest: &Hash) {
         let place = (table.name().to_owned(), key);
         let Some(logged) = self.newest.remove(&place) else {
-            return self.found(table, Some(place.1), None, "no entry wrote it: it was copied or put here");
+            let what = if self.unread {
+                "no entry that can be read wrote it"
+            } else {
+                "no entry wrote it: it was copied or put here"
+            };
+            return self.found(table, Some(place.1), None, what);
         };
         let what = if logged.version == 0 {
             format!("was deleted, and is here again with version {version}")
         } else if version < logged.version {
             format!("was rolled back to version {version}; the newest is {}", logged.version)
+        } else if version > logged.version && self.unread {
+            format!("has version {version}; of the entries that can be read the newest wrote {}", logged.version)
         } else if version > logged.version {
             format!("has version {version}, which no entry wrote; the newest is {}", logged.version)
         } else if *digest != logged.digest {
@@ -385,7 +529,10 @@ impl Auditor<'_> {
     fn missing(&mut self) {
         let left = std::mem::take(&mut self.newest);
         for ((name, key), logged) in left.into_iter().filter(|(_, logged)| logged.version > 0) {
-            let what = format!("is gone; its newest version is {}", logged.version);
+            let mut what = format!("is gone; its newest version is {}", logged.version);
+            if self.unread {
+                what += ", unless an entry that cannot be read deleted it";
+            }
             match tables::ALL.iter().find(|table| table.name() == name) {
                 Some(table) => self.found(*table, Some(key), Some((logged.log, logged.entry)), what),
                 None => {
@@ -394,6 +541,17 @@ impl Auditor<'_> {
             }
         }
     }
+}
+
+/// What the entry of a leaf says it wrote.
+fn manifest_of(key: &LogKey, index: u64, leaf: &[u8]) -> Result<Vec<manifest::Line>, &'static str> {
+    let Some((entry, rest)) = leaf.split_first_chunk::<ENTRY_BYTES>() else { return Err("is cut short") };
+    let Ok((_, digest)) = entry::open(key, index, entry) else {
+        return Err("does not open: it was changed or moved");
+    };
+    let manifest = rest.split_first_chunk::<4>().map(|(_, manifest)| manifest).unwrap_or_default();
+    let lines = manifest::decode(manifest).filter(|_| manifest::digest(manifest) == digest);
+    lines.ok_or("its manifest is not the one that the entry names")
 }
 
 /// The index and part of a leaf's cell.

@@ -22,7 +22,7 @@ pub enum OpenError {
     #[error("the log's origin is not usable: {0}")]
     Origin(String),
     /// The store cannot be read.
-    #[error(transparent)]
+    #[error("{0}. If that does not pass, keep a copy of the store and restore a backup")]
     Store(#[from] StoreError),
     /// The outside copy cannot be read or written.
     #[error("the folder of outside checkpoints cannot be used ({0}); make it readable and writable for the gateway")]

@@ -7,6 +7,7 @@ mod canaries;
 mod cluster;
 mod certificates;
 mod crash;
+mod damage;
 mod identities;
 mod listeners;
 mod log;

@@ -8,6 +8,7 @@ pub mod nightly;
 pub mod postgres;
 pub mod process;
 pub mod raw;
+pub mod segments;
 pub mod statistics;
 pub mod survival;
 pub mod tree;

@@ -1,6 +1,7 @@
 //! `jadegate model` as an operator meets it: on a stopped deployment, beside a running gateway, killed in between.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jadegate::clock::day_of;
 use jadegate::policies::shipped;
@@ -129,11 +130,12 @@ async fn a_model_is_tried_drafted_and_published_by_the_commands() {
     city.stop().await.unwrap();
 }
 
-/// kill -9 at random moments of a publication: it happened or it did not, and the same command again makes it so.
+/// kill -9 of a publication, at random moments and as each of its commits is made durable: it happened or it did not, and the
+/// same command again makes it so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publication_killed_at_random_moments_is_whole_or_not_there() {
     let mut city = city().await;
-    let rounds = nightly::rounds(6, 60);
+    let rounds = nightly::rounds(9, 60);
     let gateway = city.config.web_base.clone();
     for round in 0..=rounds {
         let path = file(&city, &format!("next-{round}"), ("base = 500", &format!("base = {}", 499 - round)));
@@ -144,6 +146,7 @@ async fn a_publication_killed_at_random_moments_is_whole_or_not_there() {
     }
     city.stop().await.unwrap();
     let (config, first) = (city.config_file(), today(&city) + 2.days());
+    let (database, mut killed) = (city.config.store.folder().unwrap().join("sled/db"), 0);
     let publication = |round: usize| {
         let from = first + i32::try_from(round).unwrap().days();
         [format!("next-{round}"), "--from".to_owned(), from.to_string()]
@@ -158,19 +161,43 @@ async fn a_publication_killed_at_random_moments_is_whole_or_not_there() {
     for round in 0..rounds {
         let [id, flag, from] = publication(round);
         let args = ["model", "publish", &id, &flag, &from, "--config", config.to_str().unwrap()];
-        let mut publishing = Serving::command(&args, &city.dir().join("output"), &[]);
-        publishing.ended(whole.mul_f64((round as f64 + 0.5) / rounds as f64)).await;
-        publishing.kill();
+        let output = city.dir().join("output");
+        // One in three by time; the others as the first commit is made durable, the second and so on, where half of it could be
+        // left: what a killed process has written stays.
+        match (round % 3).checked_sub(1) {
+            None => {
+                let mut publishing = Serving::command(&args, &output, &[]);
+                publishing.ended(whole.mul_f64((round as f64 + 0.5) / rounds as f64)).await;
+                publishing.kill();
+            }
+            Some(turn) => {
+                let mut strace: Vec<String> =
+                    ["-f", "-qq", "-o", "/dev/null", "-etrace=fdatasync", "-P"].map(str::to_owned).into();
+                strace.push(database.to_str().unwrap().to_owned());
+                strace.push(format!("-einject=fdatasync:signal=KILL:when={}", 1 + (round / 3 * 2 + turn) % 4));
+                let mut publishing = Serving::command_traced(&strace, &args, &output);
+                let ended = publishing.ended(Duration::from_secs(60)).await.expect("it ends or is killed");
+                killed += usize::from(!ended.success());
+            }
+        }
         audited(&city);
         let (code, out, err) = publish(round);
         assert_eq!(code, 0, "{round}: {out}{err}");
     }
+    assert!(killed > 0, "nothing was killed at a commit");
     audited(&city);
     city.start().await;
     let listed = city.public().get("/v1/models").await.unwrap().json().unwrap();
-    let scheduled = listed.as_array().unwrap().iter().filter(|model| model["state"] == "scheduled").count();
-    assert_eq!(scheduled, rounds + 1);
+    let listed = listed.as_array().unwrap();
+    let scheduled: Vec<_> = listed.iter().filter(|model| model["state"] == "scheduled").collect();
+    assert_eq!(scheduled.len(), rounds + 1);
+    for model in scheduled {
+        assert!(model["published_at"].is_string() && model["from"].is_string(), "half a publication: {model}");
+    }
     assert!(city.person(0).await.get("/v1/me/score").await.unwrap().status.is_success());
     city.stop().await.unwrap();
-    nightly::figure("publication killed", format_args!("{rounds} of {rounds} whole, and made so again"));
+    nightly::figure(
+        "publication killed",
+        format_args!("{rounds} of {rounds} whole, and made so again; {killed} killed at a commit"),
+    );
 }

@@ -1,4 +1,4 @@
-//! A full disk, a folder that cannot be written, a disk that fails, a damaged store, a clock that steps: what the operator and
+//! A full disk, a folder that cannot be written, a disk that fails, a clock that steps: what the operator and
 //! the caller are told, that nothing was answered that is not logged, and that work resumes when the cause is gone.
 
 use std::path::{Path, PathBuf};
@@ -8,11 +8,8 @@ use std::time::Duration;
 
 use jadegate::access_log::checkpoint::VerifierKey;
 use jadegate::clock::SystemClock;
-use jadegate::entropy::{self, SystemEntropy};
 
 use crate::support::deployment::{Deployment, LIBRARY, SCENARIO, ask, outcome, problem, token};
-use crate::support::disk::Dice;
-use crate::support::nightly;
 use crate::support::process::{Serving, run};
 use crate::support::survival::{Loaded, audits, holds, log_key};
 
@@ -220,90 +217,6 @@ async fn a_folder_that_cannot_be_written_is_named_at_the_start() {
         holds(&city, &Loaded::new(city.clone()).told, &key, i64::MAX).await;
         drop((serving, mounted));
     }
-}
-
-/// A store that was cut short or has other bytes in it is refused with what to do; or it starts, since a start does not read all
-/// of it, and the audit names what is gone; or nothing is missing.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_store_is_refused_or_named_by_the_audit_or_whole() {
-    let rounds = nightly::rounds(6, 150);
-    let (city, key, output) = populated().await;
-    let mut serving = Serving::start(&city.config_file(), &output, &[]).await;
-    let mut load = Loaded::new(city.clone());
-    load.start(LOADS);
-    while load.told.len() < 80 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        assert!(!load.is_over(), "{}", serving.wrote());
-    }
-    serving.kill();
-    load.over().await;
-    let told = load.told.clone();
-    drop(load);
-    let mut city = Arc::into_inner(city).unwrap();
-    let copy = |from: &Path, to: &Path| {
-        assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
-    };
-    let whole = city.dir().join("whole");
-    std::fs::create_dir(&whole).unwrap();
-    for folder in [city.config.store.folder().unwrap(), &city.config.checkpoints] {
-        copy(folder, &whole);
-    }
-    let seed = u64::from_be_bytes(entropy::bytes(&SystemEntropy::new()).unwrap());
-    println!("seed {seed}");
-    let (mut dice, mut refused, mut named) = (Dice(seed), 0, 0);
-    for _ in 0..rounds {
-        for folder in [city.config.store.folder().unwrap(), &city.config.checkpoints] {
-            std::fs::remove_dir_all(folder).unwrap();
-            copy(&whole.join(folder.file_name().unwrap()), folder);
-        }
-        let data = city.config.store.folder().unwrap().join("sled/db");
-        let mut bytes = std::fs::read(&data).unwrap();
-        // sled makes room ahead: damage lies where something is written.
-        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-        let what = match dice.below(3) {
-            0 => {
-                let end = dice.below(used);
-                bytes.truncate(end);
-                format!("cut at {end} of {used}")
-            }
-            1 => {
-                let at = dice.below(used);
-                bytes[at] ^= 1 << dice.below(8);
-                format!("a bit at {at} of {used}")
-            }
-            _ => {
-                let at = dice.below(used) / 4096 * 4096;
-                let end = bytes.len().min(at + 4096);
-                bytes[at..end].fill(0);
-                format!("a page of zeros at {at} of {used}")
-            }
-        };
-        std::fs::write(&data, bytes).unwrap();
-        match city.try_start().await {
-            Ok(()) => {
-                println!("{what}: starts");
-                city.stop().await.unwrap();
-                if city.config.audit(&[], &mut |_| {}).await.is_ok_and(|audit| audit.findings.is_empty()) {
-                    city.start().await;
-                    holds(&city, &told, &key, i64::MAX).await;
-                    city.stop().await.unwrap();
-                    audits(&city).await;
-                } else {
-                    named += 1;
-                }
-            }
-            Err(why) if why.contains("cannot listen") => city.choose_ports(),
-            Err(why) => {
-                println!("{what}: {why}");
-                assert!(why.contains("backup") || why.contains("estore"), "{what}: what to do? {why}");
-                refused += 1;
-            }
-        }
-    }
-    nightly::figure(
-        "damaged stores",
-        format_args!("{refused} of {rounds} refused, {named} named by the audit, the others whole"),
-    );
 }
 
 /// libfaketime, which exchanges the wall clock under the binary.

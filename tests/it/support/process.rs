@@ -44,9 +44,13 @@ impl Serving {
     /// Starts `serve` under strace, which is told what to write down or to do to the process; it is this process's child, not
     /// strace's.
     pub fn spawn_traced(strace: &[String], config: &Path, output: &Path) -> Self {
+        Self::command_traced(strace, &["serve", "--config", config.to_str().unwrap()], output)
+    }
+
+    /// Starts any command in that way.
+    pub fn command_traced(strace: &[String], args: &[&str], output: &Path) -> Self {
         let mut command = Command::new("strace");
-        command.arg("-D").args(strace).arg(env!("CARGO_BIN_EXE_jadegate"));
-        command.args(["serve", "--config", config.to_str().unwrap()]);
+        command.arg("-D").args(strace).arg(env!("CARGO_BIN_EXE_jadegate")).args(args);
         Self::started(command, output)
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jadegate::entropy::{self, SystemEntropy};
 
@@ -41,26 +41,33 @@ pub async fn registered(city: &City) {
 
 /// What an import that nobody disturbs leaves.
 pub async fn undisturbed(content: &str) -> Vec<String> {
+    undisturbed_for(content).await.0
+}
+
+/// The same, and how long it takes.
+async fn undisturbed_for(content: &str) -> (Vec<String>, Duration) {
     let mut city = City::stopped();
     registered(&city).await;
     let file = city.file("a.csv", content);
+    let began = Instant::now();
     assert_eq!(city.records(&[&file]).await.code, 3);
+    let took = began.elapsed();
     city.deployment.start().await;
     let state = state(&city).await;
     city.deployment.stop().await.unwrap();
-    state
+    (state, took)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_moment_and_run_again_it_ends_in_the_same_state() {
     let (kills, content) = (nightly::rounds(6, 60), table(4_000));
-    let expected = undisturbed(&content).await;
+    let (expected, took) = undisturbed_for(&content).await;
     let mut city = City::stopped();
     registered(&city).await;
     let keys = Keys::of(&mut city).await;
     let file = city.file("a.csv", &content);
     let (mut half, mut whole, mut got) = (0, 0, 0);
-    for _ in 0..kills {
+    for kill in 0..kills {
         let mut child = Command::new(env!("CARGO_BIN_EXE_jadegate"))
             .args(city.arguments(&["--provider", PROVIDER], &[&file]))
             .stdin(Stdio::null())
@@ -68,8 +75,10 @@ async fn killed_at_any_moment_and_run_again_it_ends_in_the_same_state() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let moment = u64::from(u16::from_be_bytes(entropy::bytes(&SystemEntropy::new()).unwrap())) % 1_500;
-        tokio::time::sleep(Duration::from_millis(moment)).await;
+        // A first import takes as long as that; what is there already goes quicker, and the last ones come to their end.
+        let chance =
+            f64::from(u16::from_be_bytes(entropy::bytes(&SystemEntropy::new()).unwrap())) / f64::from(u16::MAX);
+        tokio::time::sleep(took.mul_f64(chance * (0.3 + 1.5 * kill as f64 / kills as f64))).await;
         child.kill().unwrap();
         let ended = child.wait().unwrap();
         // A file of rejects that has its name is whole.
