@@ -93,8 +93,8 @@ fn each_is_named(now: &Cells, after: &Cells, found: &[Finding], what: &str) {
     for place in places.into_iter().filter(|place| now.get(*place) != after.get(*place)) {
         let names = |finding: &&Finding| {
             let of_cell = finding.table == place.table.name() && finding.key.as_ref() == Some(&place.key);
-            let of_log = THE_LOGS_OWN.contains(&place.table)
-                && THE_LOGS_OWN.iter().any(|table| table.name() == finding.table);
+            let of_log =
+                THE_LOGS_OWN.contains(&place.table) && THE_LOGS_OWN.iter().any(|table| table.name() == finding.table);
             of_cell || of_log
         };
         let Some(finding) = found.iter().find(names) else {
