@@ -7,6 +7,7 @@ mod backup;
 mod batches;
 mod cells;
 mod codes;
+mod commitments;
 mod consents;
 mod days;
 mod door;

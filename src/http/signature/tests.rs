@@ -381,6 +381,40 @@ fn an_unknown_key_is_told_the_same_as_a_wrong_one() {
     assert!(!format!("{:?}{wrong}", VerifyingKey::HmacSha256(SECRET)).contains("secret of"));
 }
 
+/// A signature is compared whole: no bit of it may be another, none may be missing, and none too much.
+#[test]
+fn no_bit_of_a_signature_may_be_another() {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let mac = |b: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), b).as_ref().to_vec();
+    let ed = |b: &[u8]| pair().sign(b).as_ref().to_vec();
+    let with = |which: &str, bend: &dyn Fn(Vec<u8>) -> Vec<u8>| {
+        let params = format!("{COVER}{}", PARAMS.replace("mac", which));
+        signed_with(TARGET, &params, &digest_field(BODY), |b| bend(if which == "mac" { mac(b) } else { ed(b) }))
+    };
+    for (which, length) in [("mac", 32), ("ed", 64)] {
+        let good = with(which, &|made| made);
+        assert_eq!(good.code(), "verified");
+        let (_, field) = good.headers.iter().find(|(name, _)| name == "signature").unwrap();
+        let made = STANDARD.decode(field.trim_start_matches("sig1=:").trim_end_matches(':')).unwrap();
+        assert_eq!(made.len(), length);
+        for bit in 0..length * 8 {
+            let bent = with(which, &|mut made| {
+                made[bit / 8] ^= 1 << (bit % 8);
+                made
+            });
+            assert_eq!(bent.code(), code::SIGNATURE_WRONG, "{which}: bit {bit}");
+        }
+        for cut in 0..length {
+            let cut_short = with(which, &|made| made[..cut].to_vec());
+            assert_ne!(cut_short.code(), "verified", "{which}: {cut} bytes");
+        }
+        for more in [vec![0], vec![0; 32], made.clone()] {
+            let longer = with(which, &|made| [made, more.clone()].concat());
+            assert_ne!(longer.code(), "verified", "{which}: {} bytes more", more.len());
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn a_changed_byte_anywhere_fails(part in 0usize..6, at in 0usize..4096, bit in 0u8..7) {

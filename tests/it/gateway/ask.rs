@@ -209,3 +209,26 @@ async fn a_withheld_body_holds_nothing_but_the_word() {
     assert_eq!(text.trim_end_matches(' '), r#"{"answer":"withheld"}"#);
     let _: &Gateway = &world.gateway;
 }
+
+/// The nonce is the party's own, of 16 to 128 characters, each of 64: what is one too short, too long or another is refused.
+#[tokio::test]
+async fn a_nonce_has_16_to_128_of_64_characters() {
+    let world = World::new().await;
+    let login = world.good(1).await;
+    let token = world.consent(&login, "yx-bike", BIKE, 300).await.token;
+    let bike = caller("yx-bike");
+    for length in [0, 1, 15, 16, 17, 64, 127, 128, 129, 256, 4096] {
+        let said = world.ask_as(&bike, BIKE, &token, &"n".repeat(length)).await;
+        match (16..=128).contains(&length) {
+            true => assert!(said.unwrap().met, "{length}"),
+            false => assert!(matches!(refusal(said), Refusal::OutOfRange { field: "nonce", .. }), "{length}"),
+        }
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    for c in (0..=255).map(char::from).chain(['\u{ff10}', '\u{430}', '\u{200b}']) {
+        for nonce in [format!("{c}{:a<20}", ""), format!("{:a<20}{c}", "")] {
+            let said = world.ask_as(&bike, BIKE, &token, &nonce).await;
+            assert_eq!(said.is_ok(), allowed(c), "{c:?}");
+        }
+    }
+}

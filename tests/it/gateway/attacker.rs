@@ -14,6 +14,7 @@ mod wire;
 use sha2::{Digest, Sha256};
 use side::{Fate, Side};
 
+use super::commitments::look_random;
 use crate::support::nightly::{figure, rounds};
 
 pub const DAYS: usize = 4;
@@ -62,6 +63,10 @@ struct Pair {
 
 /// Plays the same attacker in both worlds. Where they `must_agree`, what it sees is equal at every move.
 async fn play(pair: &Pair, must_agree: bool) -> [Vec<String>; 2] {
+    played(pair, must_agree).await.map(|side| side.seen)
+}
+
+async fn played(pair: &Pair, must_agree: bool) -> [Side; 2] {
     let mut common = Dice::new(pair.seed);
     // Where no question is ever met, nobody can tell a consent that stands from one that does not.
     let never = pair.cells == [[0; DAYS]; 2];
@@ -116,7 +121,7 @@ async fn play(pair: &Pair, must_agree: bool) -> [Vec<String>; 2] {
     if must_agree {
         assert_ne!(sides[0].scores, sides[1].scores, "seed {}: the scores differ", pair.seed);
     }
-    sides.map(|side| side.seen)
+    sides
 }
 
 /// Other people's calls, until both logs have one size: the size of the log in a proof counts everybody's traffic, and
@@ -139,17 +144,26 @@ fn days(dice: &mut Dice) -> [u8; DAYS] {
 }
 
 async fn the_same_is_seen(way: Way, seeds: usize) {
-    let (mut moves, mut met) = (0, 0);
+    let (mut moves, mut met, mut shown) = (0, 0, [Vec::new(), Vec::new()]);
     for seed in 0..seeds as u64 {
         let cells = days(&mut Dice::new(seed + 77));
-        let [seen, _] = play(&Pair { seed, way, cells: [cells; 2] }, true).await;
+        let [one, other] = played(&Pair { seed, way, cells: [cells; 2] }, true).await;
+        shown[0].extend(one.shown);
+        shown[1].extend(other.shown);
+        let seen = one.seen;
         moves += seen.len();
         met += seen.iter().filter(|line| line.contains("\"met\"")).count();
+    }
+    for (world, shown) in ["one world", "the other"].iter().zip(&shown) {
+        look_random(&format!("{way:?}: the public log in {world}"), shown);
     }
     assert!(met > seeds, "the attacker is told something at all: {met} of {moves}");
     figure(
         "attacker: worlds that differ in all but the cells look the same",
-        format_args!("{way:?}: {seeds} pairs of worlds, {moves} moves ({met} met), every transcript equal"),
+        format_args!(
+            "{way:?}: {seeds} pairs of worlds, {moves} moves ({met} met), every transcript equal, {} entries of the log",
+            shown[0].len()
+        ),
     );
 }
 

@@ -265,3 +265,24 @@ async fn a_clock_that_stepped_stops_answers_before_anything_is_logged() {
     world.clock.step_to(now);
     assert!(world.asked("yx-bike", BIKE, &consent.token).await);
 }
+
+/// The MAC is compared whole: of a real token no bit may be another, by the keys that a gateway has.
+#[tokio::test]
+async fn no_bit_of_a_real_token_may_be_another() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    let world = World::new().await;
+    let login = world.good(1).await;
+    let token = world.consent(&login, "yx-bike", BIKE, 5).await.token;
+    let bytes = URL_SAFE_NO_PAD.decode(&token).unwrap();
+    assert_eq!(bytes.len(), 51, "form, key version, id and 32 bytes of MAC");
+    for bit in 0..bytes.len() * 8 {
+        let mut bent = bytes.clone();
+        bent[bit / 8] ^= 1 << (bit % 8);
+        let said = world.ask_as(&caller("yx-bike"), BIKE, &URL_SAFE_NO_PAD.encode(bent), &world.fresh("nonce")).await;
+        assert_eq!(refusal(said), Refusal::ConsentNotRecognised, "bit {bit}");
+    }
+    assert_eq!(world.uses_left(&login).await, 5);
+    assert!(world.asked("yx-bike", BIKE, &token).await);
+}

@@ -8,6 +8,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jadegate::access_log::Hash;
 use jadegate::authority::Login;
 use jadegate::clock::Clock as _;
 use jadegate::gateway::{Caller, ConsentRequest, GatewayError, NewConsent};
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::wire::{self, Wire};
 use super::{DAYS, Dice, Way};
+use crate::gateway::commitments::commitments_since;
 use crate::support::world::{World, caller, lines, record_line, register_line};
 
 /// What the attacker may ask, and how many uses a consent may have there.
@@ -74,6 +76,8 @@ struct Asked {
 pub struct Side {
     pub world: World,
     pub seen: Vec<String>,
+    /// The commitments that the public log showed of its moves.
+    pub shown: Vec<Hash>,
     /// The person's own view, day by day: no part of what is seen.
     pub scores: Vec<Option<u16>>,
     seed: u64,
@@ -132,6 +136,7 @@ impl Side {
         let mut side = Self {
             world,
             seen: Vec::new(),
+            shown: Vec::new(),
             scores: Vec::new(),
             seed,
             steps: 0,
@@ -271,7 +276,12 @@ impl Side {
 
     /// The attacker's move, and what the person does after it.
     pub async fn act(&mut self, dice: &mut Dice) {
+        let from = self.world.log_size();
         self.moves(dice).await;
+        // Anybody reads the public log: by how much it grew is seen; what stands there is compared as random bytes.
+        let new = commitments_since(&self.world, from).await;
+        self.seen.push(format!("the public log: {} entries", new.len()));
+        self.shown.extend(new);
         for id in std::mem::take(&mut self.taken_back) {
             self.world.gateway.revoke(&self.login, &id).await.unwrap();
         }
