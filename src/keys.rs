@@ -205,8 +205,10 @@ impl SigningKey {
         (half(1), half(33))
     }
 
-    /// Signs a JWS signing input.
+    /// Signs a JWS signing input. Each signature is counted, whichever key makes it: what a signing module would have to
+    /// bear, and the same for every answer, or an answer would tell what it is by what it costs.
     pub fn sign(&self, message: &[u8]) -> Result<[u8; 64], SigningKeyError> {
+        metrics::counter!(SIGNATURES).increment(1);
         let signature = self.pair.sign(&entropy::system(), message).map_err(|_| SigningKeyError("attestation"))?;
         signature.as_ref().try_into().map_err(|_| SigningKeyError("attestation"))
     }
@@ -217,6 +219,9 @@ impl fmt::Debug for SigningKey {
         write!(f, "SigningKey({})", self.kid)
     }
 }
+
+/// The figure of signatures made, decoys among them.
+pub const SIGNATURES: &str = "jadegate_signatures_total";
 
 /// The number of a deployment's first log.
 pub const FIRST_LOG: u16 = 1;

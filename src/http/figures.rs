@@ -10,6 +10,8 @@ use std::time::Duration;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
+use crate::keys::SIGNATURES;
+
 const CONNECTIONS: &str = "jadegate_connections";
 const CONNECTIONS_REFUSED: &str = "jadegate_connections_refused_total";
 const CALLS: &str = "jadegate_calls_total";
@@ -56,6 +58,10 @@ impl Figures {
         describe_counter!(CALLS, "Calls answered, by route, method and class of status");
         describe_histogram!(CALL_SECONDS, metrics::Unit::Seconds, "Time from head to answer, by route");
         describe_counter!(REFUSED, "Calls refused, by code");
+        describe_counter!(
+            SIGNATURES,
+            "Signatures made for answers and receipts, as many for each answer whatever it says"
+        );
         *held = Some(figures.clone());
         Ok(figures)
     }

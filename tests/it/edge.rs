@@ -12,6 +12,7 @@ mod identities;
 mod listeners;
 mod log;
 mod operation;
+mod outcomes;
 mod overload;
 mod passports;
 mod power;

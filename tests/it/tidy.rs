@@ -4,6 +4,7 @@
 //! constructors, lints, missing comments) is not repeated here.
 
 mod debug;
+mod logs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -25,28 +25,44 @@ use crate::support::deployment::{
 };
 use crate::support::files_under;
 use crate::support::nightly::figure;
-use crate::support::process::{Serving, ended, run};
+use crate::support::process::{Serving, ended, jadegate, run};
 
 const NAME: &str = "欧阳金丝雀";
 const DETAIL: &str = "金丝雀的三百小时";
+const RECORD: &str = "canary-record-7731-of-hours";
+const WITHDRAWN_FOR: &str = "金丝雀撤回之缘由七三";
+const OPENED_FOR: &str = "金丝雀立案之缘由八四";
+const HOURS: &str = "yx-civil-affairs";
 
 /// A text in the forms in which it could lie somewhere.
 fn forms(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
-    let bytes = secret.as_bytes();
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let percent: String = bytes.iter().map(|byte| format!("%{byte:02X}")).collect();
     let escapes: String = secret.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
-    let mut forms = vec![
-        ("plain", bytes.to_vec()),
+    let mut forms = forms_of(secret.as_bytes());
+    forms.extend([
         ("GB18030", encoding_rs::GB18030.encode(secret).0.into_owned()),
         ("UTF-16, little end first", secret.encode_utf16().flat_map(u16::to_le_bytes).collect()),
         ("UTF-16, big end first", secret.encode_utf16().flat_map(u16::to_be_bytes).collect()),
+        ("JSON escapes", escapes.clone().into_bytes()),
+        ("JSON ESCAPES", escapes.to_uppercase().replace("\\U", "\\u").into_bytes()),
+    ]);
+    forms.sort_by(|a, b| a.1.cmp(&b.1));
+    forms.dedup_by(|a, b| a.1 == b.1);
+    forms
+}
+
+/// Bytes in the forms in which they could lie somewhere; as a list of numbers too, which is what `Debug` makes of them.
+fn forms_of(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let percent: String = bytes.iter().map(|byte| format!("%{byte:02X}")).collect();
+    let numbers = |between: &str| bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(between).into_bytes();
+    let mut forms = vec![
+        ("plain", bytes.to_vec()),
         ("hex", hex.clone().into_bytes()),
         ("HEX", hex.to_uppercase().into_bytes()),
         ("percent", percent.clone().into_bytes()),
         ("percent, small", percent.to_lowercase().into_bytes()),
-        ("JSON escapes", escapes.clone().into_bytes()),
-        ("JSON ESCAPES", escapes.to_uppercase().replace("\\U", "\\u").into_bytes()),
+        ("numbers", numbers(", ")),
+        ("numbers, close", numbers(",")),
     ];
     // Inside a longer base64 text it begins at one of three places of a group; what neighbours decide is cut off.
     for (at, name) in ["base64", "base64, one on", "base64, two on"].into_iter().enumerate() {
@@ -133,7 +149,7 @@ async fn no_canary_lies_in_the_store_a_log_an_error_or_a_figure() {
     city.populate(2).await;
     let line = json!({"id_number": P1, "name": NAME, "resident": true, "full_capacity": true}).to_string();
     city.feed(REGISTRAR, "/v1/register", &line).await;
-    let hours = json!({"id": "canary", "provider": "yx-civil-affairs", "indicator": "volunteer-hours",
+    let hours = json!({"id": RECORD, "provider": "yx-civil-affairs", "indicator": "volunteer-hours",
         "person": {"id_number": P1, "name": NAME}, "occurred_on": "2026-06-01", "quantity": 300, "detail": DETAIL});
     city.feed("yx-civil-affairs", "/v1/records", &hours.to_string()).await;
 
@@ -169,6 +185,9 @@ async fn no_canary_lies_in_the_store_a_log_an_error_or_a_figure() {
         canary("attestation's signature", signed),
     ];
     canaries.extend(scores(&me.get("/v1/me/score").await.unwrap()));
+    canaries.extend(everything_else(&city, &mut me, &given).await);
+    let imports = imports(&city).await;
+    holds_none(&canaries, "what imports with refused lines say and leave", &imports);
 
     // Errors at every stage, with all of them in every place.
     let all = format!("{P1} {NAME} {token} {code} {} {attestation}", cookies[0]);
@@ -229,7 +248,25 @@ async fn no_canary_lies_in_the_store_a_log_an_error_or_a_figure() {
     serving.signal("-TERM");
     assert_eq!(serving.ended(Duration::from_secs(20)).await.unwrap().code(), Some(0));
     holds_none(&canaries, "the log", serving.wrote().as_bytes());
-    assert!(!serving.wrote().contains("withheld"), "no log holds an outcome");
+    for outcome in ["withheld", "\"met\"", "=met", "declin", "Grant", "Lapsed"] {
+        assert!(!serving.wrote().contains(outcome), "no log holds an outcome, and this one {outcome}");
+    }
+    let offline = imports_again(&city).await;
+    holds_none(&canaries, "what imports into a stopped deployment say", &offline);
+    let ids = ids_of_people(&city).await;
+    assert!(ids.len() >= 3);
+    let ids: Vec<Canary> = ids.iter().map(|id| Canary { kind: "id of a person", forms: forms_of(id) }).collect();
+    for (place, bytes) in [
+        ("the log", serving.wrote().as_bytes()),
+        ("the figures", &figures.body),
+        ("imports", &imports),
+        ("imports offline", &offline),
+    ] {
+        holds_none(&ids, place, bytes);
+    }
+    for error in &errors {
+        holds_none(&ids, "the body of an error or a receipt", &error.body);
+    }
     let mut looked_at = backup(&city, "stopped").await.len();
     holds_none(&canaries, "a backup of the stopped store", &backup(&city, "again").await);
     assert!(beside.len() > 10_000 && looked_at > 10_000, "{} and {looked_at} bytes of backups", beside.len());
@@ -242,6 +279,143 @@ async fn no_canary_lies_in_the_store_a_log_an_error_or_a_figure() {
         }
     }
     assert!(looked_at > 10_000, "{looked_at} bytes of the store");
+}
+
+/// What else people, parties and officers do, so that whatever it leaves is there to be searched; and what it must not leave.
+async fn everything_else(city: &Deployment, me: &mut Client, given: &Value) -> Vec<Canary> {
+    let form = "application/x-www-form-urlencoded";
+    let none = HeaderMap::new;
+    // A counter, by code and by token, and what it is shown that is neither.
+    let mut counter = city.login(LIBRARY).await;
+    let (code, by_page) = (make_code(me, given).await, text(given, "token"));
+    for shown in [code.as_str(), code.as_str(), by_page.as_str(), "7K3M-9QXT-2WVB", P1] {
+        let page = counter.post("/counter", form, format!("scenario={SCENARIO}&code={shown}"), vec![]).await.unwrap();
+        assert!(page.status == 200 || page.status == 403, "{}", page.status);
+    }
+    // A consent that is declined, one that is taken back, by API and by page, and a code that nobody uses.
+    let declined = consent(me, SCENARIO, LIBRARY, json!({"decline": true})).await;
+    assert_eq!(outcome(&ask(&mut city.party(LIBRARY), SCENARIO, &text(&declined, "token")).await).1, "withheld");
+    let taken_back = consent(me, SCENARIO, LIBRARY, json!({"uses": 3})).await;
+    let unused = make_code(me, &taken_back).await;
+    let path = format!("/v1/me/consents/{}", text(&taken_back, "id"));
+    assert_eq!(me.send(Method::DELETE, &path, none(), vec![].into()).await.unwrap().status, 204);
+    assert_eq!(outcome(&ask(&mut city.party(LIBRARY), SCENARIO, &unused).await).1, "withheld");
+    // Market information: the consent, a record that rests on it, and both gone.
+    let market = me.post_json("/v1/me/market-consents", &json!({"provider": "yx-rental-association"})).await.unwrap();
+    assert_eq!(market.status, 201);
+    let market = text(&market.json().unwrap(), "id");
+    let tenancy = json!({"id": "canary-tenancy-4417-of-rent", "provider": "yx-rental-association",
+        "indicator": "rental-contract-kept", "person": {"id_number": P1, "name": NAME}, "occurred_on": "2026-06-02",
+        "consent_ref": market});
+    city.feed("yx-rental-association", "/v1/records", &tenancy.to_string()).await;
+    let path = format!("/v1/me/market-consents/{market}");
+    assert_eq!(me.send(Method::DELETE, &path, none(), vec![].into()).await.unwrap().status, 204);
+    // A record that its provider takes back, whoever tries; lists of what was sent.
+    let path = format!("/v1/records/{RECORD}/withdrawal");
+    for (party, status) in [("yx-court", 404), (HOURS, 200), (HOURS, 200)] {
+        let done = city.party(party).post_json(&path, &json!({"reason": WITHDRAWN_FOR})).await.unwrap();
+        assert_eq!(done.status, status, "{party}");
+    }
+    assert_eq!(city.party(HOURS).get("/v1/records").await.unwrap().status, 200);
+    // Two officers and a case, and the person's own view of it.
+    let case = json!({"reason": OPENED_FOR, "person": {"id_number": P1}});
+    let mut officer = city.login("officer-one").await;
+    let opened = officer.post_json("/v1/cases", &case).await.unwrap();
+    assert_eq!(opened.status, 201);
+    let id = text(&opened.json().unwrap(), "id");
+    let path = format!("/v1/cases/{id}/confirm");
+    let confirmed = city.login("officer-two").await.send(Method::POST, &path, none(), vec![].into()).await.unwrap();
+    assert!(confirmed.status.is_success(), "{}", confirmed.status);
+    for (client, path) in [(&mut officer, format!("/v1/access-log?case={id}")), (me, "/v1/me/accesses".to_owned())] {
+        assert_eq!(client.get(&path).await.unwrap().status, 200, "{path}");
+    }
+    vec![
+        canary("number but for its check digit", &P1[..17]),
+        canary("id of a record", RECORD),
+        canary("id of a market record", "canary-tenancy-4417-of-rent"),
+        canary("reason of a withdrawal", WITHDRAWN_FOR),
+        canary("reason of a case", OPENED_FOR),
+        canary("code at a counter", &code),
+        canary("code that nobody used", &unused),
+        canary("token of a consent that was declined", &text(&declined, "token")),
+        canary("token of a consent that was taken back", &text(&taken_back, "token")),
+    ]
+}
+
+/// Imports of files in which lines are refused for every kind of reason, at the most talkative level: all that they say, and what
+/// they leave beside the files.
+async fn imports(city: &Deployment) -> Vec<u8> {
+    let files = city.dir().join("imports");
+    std::fs::create_dir_all(&files).unwrap();
+    let wrong_number = P1.replace("0015", "0016");
+    let line = |number: &str| json!({"id_number": number, "name": NAME, "resident": true, "full_capacity": true});
+    let mut more = line(P1);
+    more["nick_name"] = json!([P1, NAME]);
+    let register = [
+        line(&wrong_number).to_string(),
+        format!("{{\"id_number\": \"{P1}\", {NAME}"),
+        more.to_string(),
+        json!({"id_number": P1, "name": NAME, "resident": NAME, "full_capacity": P1}).to_string(),
+        json!([P1, NAME]).to_string(),
+    ];
+    let record = |id: &str, day: &str| {
+        json!({"id": id, "provider": HOURS, "indicator": "volunteer-hours",
+            "person": {"id_number": P1, "name": NAME}, "occurred_on": day, "quantity": 3, "detail": DETAIL})
+    };
+    let mut unknown = record("canary-1", "2026-06-01");
+    unknown["indicator"] = json!(NAME);
+    let records = [
+        record(RECORD, "2099-06-01").to_string(),
+        record(DETAIL, "2026-06-01").to_string(),
+        record("canary-2", NAME).to_string(),
+        unknown.to_string(),
+        format!("{P1}{NAME}"),
+    ];
+    std::fs::write(files.join("register.ndjson"), register.join("\n")).unwrap();
+    std::fs::write(files.join("records.ndjson"), records.join("\n")).unwrap();
+    let table =
+        format!("id_number,name,resident,full_capacity\n{wrong_number},{NAME},true,true\n{P1},{NAME},{NAME},{P1}\n");
+    std::fs::write(files.join("register.csv"), table).unwrap();
+    imports_again(city).await
+}
+
+/// The same files once more: a gateway that runs takes them over its API, a stopped deployment by itself.
+async fn imports_again(city: &Deployment) -> Vec<u8> {
+    let (config, files) = (city.config_file(), city.dir().join("imports"));
+    let work = move || {
+        let mut said = Vec::new();
+        for (kind, name) in [
+            (vec!["--register"], "register.ndjson"),
+            (vec!["--register", "--dry-run"], "register.ndjson"),
+            (vec!["--register"], "register.csv"),
+            (vec!["--provider", HOURS], "records.ndjson"),
+            (vec!["--provider", HOURS, "--dry-run"], "records.ndjson"),
+        ] {
+            let mut command = jadegate();
+            command.args(["import", "--config", config.to_str().unwrap()]).args(&kind).arg(files.join(name));
+            let output = command.env("JADEGATE_LOG", "trace").stdin(Stdio::null()).output().unwrap();
+            let (code, out, err) = ended(&output);
+            assert_eq!(code, 3, "{kind:?} {name}: {out}{err}");
+            said.extend([output.stdout, output.stderr].concat());
+        }
+        for left in files_under(&files).iter().filter(|path| path.to_str().unwrap().contains(".re")) {
+            if ["register.ndjson", "records.ndjson", "register.csv"].iter().all(|own| !left.ends_with(own)) {
+                said.extend(std::fs::read(left).unwrap());
+            }
+        }
+        said
+    };
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+/// The ids by which people lie in the stopped store: its keys show them, and nothing else may.
+async fn ids_of_people(city: &Deployment) -> Vec<Vec<u8>> {
+    use jadegate::store::sled::{SledOptions, SledStore};
+    use jadegate::store::{KEYS_END, Store as _};
+    let store = SledStore::open(&city.dir().join("store"), SledOptions::default()).unwrap();
+    let cells = store.scan(jadegate::tables::PERSON, &[], &KEYS_END, 10_000).await.unwrap();
+    store.close().await;
+    cells.into_iter().map(|(id, _)| id).collect()
 }
 
 /// A score as it could be written somewhere, and the words around it that only its own page has.
@@ -360,7 +534,7 @@ fn no_canary_is_in_what_is_said_of_a_panic() {
 }
 
 /// The address of the figures, which the program says when it is ready.
-fn admin_of(serving: &Serving) -> String {
+pub fn admin_of(serving: &Serving) -> String {
     let ready = serving.wrote().lines().find_map(|line| {
         let line: Value = serde_json::from_str(line).ok()?;
         line["fields"]["admin"].as_str().map(str::to_owned)

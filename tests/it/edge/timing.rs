@@ -59,9 +59,9 @@ impl Clock for Moved {
 }
 
 /// A city, and for each reason what to show; the answer to none of them is met.
-struct Prepared {
-    city: Deployment,
-    shown: Vec<(&'static str, Vec<String>)>,
+pub struct Prepared {
+    pub city: Deployment,
+    pub shown: Vec<(&'static str, Vec<String>)>,
 }
 
 /// Each connection of each sample has a consent of its own: calls that meet at one consent wait for each other, and what is
@@ -70,6 +70,11 @@ const EACH: usize = CONNECTIONS * SAMPLES;
 const SAMPLES: usize = 2;
 
 async fn prepared() -> Prepared {
+    prepared_for(EACH).await
+}
+
+/// The same with so many things to show for each reason.
+pub async fn prepared_for(each: usize) -> Prepared {
     let clock = Arc::new(Moved(SystemClock::new(), AtomicU64::new(0)));
     let mut city = Deployment::provisioned(clock.clone());
     city.start().await;
@@ -77,16 +82,16 @@ async fn prepared() -> Prepared {
     let line = json!({"id_number": P1, "name": "甲", "resident": false, "full_capacity": true}).to_string();
     city.feed(REGISTRAR, "/v1/register", &line).await;
     let mut shown: Vec<(&str, Vec<String>)> = REASONS.iter().map(|reason| (*reason, Vec::new())).collect();
-    shown[8].1 = erased(&mut city).await;
+    shown[8].1 = erased(&mut city, each).await;
     let mut met = city.person(0).await;
-    for _ in 0..EACH {
+    for _ in 0..each {
         shown[4].1.push(text(&consent(&mut met, SCENARIO, LIBRARY, json!({"days": 1})).await, "token"));
     }
     clock.1.store(48 * 3600, Ordering::SeqCst);
     // Sessions are over as well.
     let (mut met, mut low, mut away) = (city.person(0).await, city.person(1).await, city.login(P1).await);
     let mut library = city.party(LIBRARY);
-    for _ in 0..EACH {
+    for _ in 0..each {
         shown[0].1.push(token(&mut low, LIBRARY).await);
         shown[1].1.push(token(&mut away, LIBRARY).await);
         shown[2].1.push(text(&consent(&mut met, SCENARIO, LIBRARY, json!({"decline": true})).await, "token"));
@@ -113,7 +118,7 @@ async fn prepared() -> Prepared {
 }
 
 /// Consents of somebody who was met, and of whom nothing is left but these.
-async fn erased(city: &mut Deployment) -> Vec<String> {
+async fn erased(city: &mut Deployment, each: usize) -> Vec<String> {
     let known = rows(city, &BTreeSet::new()).await;
     let who = json!({"id_number": P2, "name": "乙", "resident": true, "full_capacity": true}).to_string();
     city.feed(REGISTRAR, "/v1/register", &who).await;
@@ -122,7 +127,7 @@ async fn erased(city: &mut Deployment) -> Vec<String> {
     city.feed(HOURS, "/v1/records", &hours.to_string()).await;
     let mut me = city.login(P2).await;
     let mut shown = Vec::new();
-    for _ in 0..EACH {
+    for _ in 0..each {
         shown.push(token(&mut me, LIBRARY).await);
     }
     assert_eq!(outcome(&ask(&mut city.party(LIBRARY), SCENARIO, &shown[0]).await), (200, "met".to_owned()));
@@ -151,8 +156,12 @@ async fn rows(city: &mut Deployment, known: &BTreeSet<Place>) -> BTreeSet<Place>
 }
 
 /// A call as bytes.
-fn call(city: &Deployment, shown: &str) -> String {
-    let body = question(SCENARIO, shown).to_string();
+pub fn call(city: &Deployment, shown: &str) -> String {
+    call_of(city, &question(SCENARIO, shown).to_string())
+}
+
+/// A call with this body as bytes.
+pub fn call_of(city: &Deployment, body: &str) -> String {
     format!(
         "POST {ANSWERS} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         city.config.api,
