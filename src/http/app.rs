@@ -41,6 +41,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Places for answers that are worked on.
     pub(super) places: Places,
+    /// Places for what departments send and read.
+    pub(super) sent_places: Places,
     /// Places for calls of people.
     pub(super) web_places: Places,
     /// Memory for feeds under way, all together.
@@ -70,6 +72,7 @@ impl App {
             web_base,
             clock,
             places: Places::default(),
+            sent_places: Places::default(),
             web_places: Places::default(),
             room,
             shares: Mutex::default(),

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
+use super::admission::Place;
 use super::app::App;
 use super::body::{LargeBody, require_content_type};
 use super::listener::Peer;
@@ -19,7 +20,7 @@ use crate::gateway::{Caller, Intake};
 pub(super) async fn records(state: State<Arc<App>>, peer: Extension<Peer>, request: Request) -> Response {
     let app = state.0.clone();
     match read(&app, &peer, request).await {
-        Ok((caller, bytes, dry)) => {
+        Ok((caller, bytes, dry, _place)) => {
             let done = match dry {
                 false => app.gateway.report(&caller, &bytes).await,
                 true => app.gateway.try_report(&caller, &bytes).await,
@@ -34,7 +35,7 @@ pub(super) async fn records(state: State<Arc<App>>, peer: Extension<Peer>, reque
 pub(super) async fn register(state: State<Arc<App>>, peer: Extension<Peer>, request: Request) -> Response {
     let app = state.0.clone();
     match read(&app, &peer, request).await {
-        Ok((caller, bytes, dry)) => {
+        Ok((caller, bytes, dry, _place)) => {
             let done = match dry {
                 false => app.gateway.enrol(&caller, &bytes).await,
                 true => app.gateway.try_enrol(&caller, &bytes).await,
@@ -45,7 +46,7 @@ pub(super) async fn register(state: State<Arc<App>>, peer: Extension<Peer>, requ
     }
 }
 
-async fn read(app: &App, peer: &Peer, request: Request) -> Result<(Caller, LargeBody, bool), Problem> {
+async fn read(app: &App, peer: &Peer, request: Request) -> Result<(Caller, LargeBody, bool, Place), Problem> {
     let policies = app.gateway.policies().map_err(|error| app.problem(error))?;
     let (parts, body) = request.into_parts();
     let identified = app.identify(&policies, peer, &parts)?;
@@ -53,6 +54,7 @@ async fn read(app: &App, peer: &Peer, request: Request) -> Result<(Caller, Large
     let share = app.share(identified.party());
     let bytes = app.room.read(&share, &parts.headers, body, policies.city.limits.body_bytes_max).await?;
     let caller = app.with_body(peer, identified, &bytes)?;
+    let place = app.sent_places.take(policies.city.limits.calls_at_once)?;
     if let Err(problem) = require_content_type(&parts.headers, "application/x-ndjson") {
         app.gateway.log_refusal(&caller).await.map_err(|error| app.problem(error))?;
         return Err(problem);
@@ -70,7 +72,7 @@ async fn read(app: &App, peer: &Peer, request: Request) -> Result<(Caller, Large
         let detail = format!("a feed may have {lines_max} lines and this one has {lines}; send it in parts");
         return Err(Problem::new(code::TOO_LARGE, detail).with("limit", lines_max));
     }
-    Ok((caller, bytes, dry))
+    Ok((caller, bytes, dry, place))
 }
 
 /// Whether only what would change is asked for.

@@ -11,6 +11,7 @@ use jiff::civil::Date;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::admission::Admission;
 use super::app::App;
 use super::body::{self, read_json, require_content_type};
 use super::extract::{Segment, Whole};
@@ -57,10 +58,12 @@ fn model(view: &ModelView) -> Value {
     })
 }
 
-/// The file of a model in a call's body.
-async fn file(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
+/// The file of a model in a call's body; the call holds its place from here on.
+async fn file(admission: &Admission, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
     require_content_type(headers, "application/toml")?;
-    body::read(headers, body, MODEL_BYTES_MAX).await
+    let bytes = body::read(headers, body, MODEL_BYTES_MAX).await?;
+    admission.enter()?;
+    Ok(bytes)
 }
 
 /// `GET /v1/models`.
@@ -82,19 +85,24 @@ pub(super) async fn one(State(app): State<Arc<App>>, Segment(id): Segment) -> An
 }
 
 /// `POST /v1/models/trials`.
-pub(super) async fn try_one(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Answer {
+pub(super) async fn try_one(
+    State(app): State<Arc<App>>,
+    admission: Admission,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
     let staff = app.staff(&headers).await?;
     app.own_pages_only(&headers)?;
-    let file = file(&headers, body).await?;
+    let file = file(&admission, &headers, body).await?;
     let shown = app.gateway.try_model(&staff, FILE, &file).await.map_err(|e| app.problem(e))?;
     Ok(Json(impact(&shown)).into_response())
 }
 
 /// `POST /v1/models`.
-pub(super) async fn draft(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Answer {
+pub(super) async fn draft(State(app): State<Arc<App>>, admission: Admission, headers: HeaderMap, body: Body) -> Answer {
     let staff = app.staff(&headers).await?;
     app.own_pages_only(&headers)?;
-    let file = file(&headers, body).await?;
+    let file = file(&admission, &headers, body).await?;
     let view = app.gateway.draft_model(Some(&staff), FILE, &file).await.map_err(|e| app.problem(e))?;
     Ok((StatusCode::CREATED, Json(model(&view))).into_response())
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::admission::Place;
 use super::app::App;
 use super::body::{self, read_json, require_content_type};
 use super::extract::{PEOPLE_BODY_BYTES_MAX, Segment};
@@ -25,15 +27,16 @@ struct Withdrawal {
     reason: String,
 }
 
-/// Who calls, and the whole of a small body.
-async fn caller(app: &App, peer: &Peer, request: Request) -> Result<(Caller, http::request::Parts, Vec<u8>), Problem> {
+/// Who calls, the head and the whole of a small body, and the call's place, to be held until it is answered.
+async fn caller(app: &App, peer: &Peer, request: Request) -> Result<(Caller, Place, Parts, Vec<u8>), Problem> {
     let policies = app.gateway.policies().map_err(|error| app.problem(error))?;
     let (parts, body) = request.into_parts();
     let identified = app.identify(&policies, peer, &parts)?;
     app.limiter.call(identified.party()).map_err(limit::problem)?;
     let bytes = body::read(&parts.headers, body, PEOPLE_BODY_BYTES_MAX).await?;
     let caller = app.with_body(peer, identified, &bytes)?;
-    Ok((caller, parts, bytes))
+    let place = app.sent_places.take(policies.city.limits.calls_at_once)?;
+    Ok((caller, place, parts, bytes))
 }
 
 /// A call that is wrong by its form, after its caller is known: with an entry, its signature spent.
@@ -54,14 +57,14 @@ pub(super) async fn batch(
     Segment(id): Segment,
     request: Request,
 ) -> Answer {
-    let (caller, ..) = caller(&app, &peer, request).await?;
+    let (caller, _place, ..) = caller(&app, &peer, request).await?;
     let view = app.gateway.batch(&caller, &id).await.map_err(|error| app.problem(error))?;
     Ok(Json(receipt(&view)).into_response())
 }
 
 /// A provider's own records, newest first.
 pub(super) async fn records(State(app): State<Arc<App>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
-    let (caller, parts, _) = caller(&app, &peer, request).await?;
+    let (caller, _place, parts, _) = caller(&app, &peer, request).await?;
     let page = match Query::read(&parts.uri, &["limit", "before"]).and_then(|query| query.page()) {
         Ok(page) => page,
         Err(problem) => return refused(&app, &caller, problem).await,
@@ -82,7 +85,7 @@ pub(super) async fn records(State(app): State<Arc<App>>, Extension(peer): Extens
 
 /// How many of a provider's records were withdrawn, and objected to.
 pub(super) async fn summary(State(app): State<Arc<App>>, Extension(peer): Extension<Peer>, request: Request) -> Answer {
-    let (caller, ..) = caller(&app, &peer, request).await?;
+    let (caller, _place, ..) = caller(&app, &peer, request).await?;
     let summary = app.gateway.sent_summary(&caller).await.map_err(|error| app.problem(error))?;
     Ok(Json(json!({ "withdrawn": summary.withdrawn, "objected": summary.objected })).into_response())
 }
@@ -94,7 +97,7 @@ pub(super) async fn withdraw(
     Segment(id): Segment,
     request: Request,
 ) -> Answer {
-    let (caller, parts, bytes) = caller(&app, &peer, request).await?;
+    let (caller, _place, parts, bytes) = caller(&app, &peer, request).await?;
     let read = require_content_type(&parts.headers, "application/json").and_then(|()| read_json::<Withdrawal>(&bytes));
     let reason = match read {
         Ok(Withdrawal { reason }) => reason,

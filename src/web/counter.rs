@@ -25,6 +25,7 @@ use crate::code::{PartyId, ScenarioId};
 use crate::consent::{OneTimeCode, Token};
 use crate::entropy;
 use crate::gateway::{AskRequest, Caller, GatewayError, Loaded, Refusal, Who};
+use crate::http::admission::Admission;
 use crate::http::floor;
 use crate::model::Model;
 use crate::scenario::{Question, Scenario};
@@ -111,6 +112,7 @@ pub(super) async fn ask(State(state): State<Arc<WebState>>, seen: Seen, posted: 
     let arrived = posted.arrived;
     let floor = state.gateway().policies().map_or(Duration::ZERO, |p| Duration::from_millis(p.city.answer_floor_ms));
     let answered = answer(&state, &seen, &posted).await;
+    Admission::of(&posted.parts).leave();
     floor::leave(arrived, floor).await;
     answered
 }

@@ -14,7 +14,8 @@ use super::{FORM_BYTES_MAX, MODEL_FORM_BYTES_MAX, WebState};
 use crate::access::Role;
 use crate::authority::Login;
 use crate::code::PartyId;
-use crate::gateway::{Staff, Who};
+use crate::gateway::{Refusal, Staff, Who};
+use crate::http::admission::Admission;
 use crate::http::listener::Peer;
 use crate::http::session::token_from;
 
@@ -175,6 +176,7 @@ impl<S: Send + Sync> FromRequest<S> for Posted {
         let model = matches!(parts.uri.path(), "/models/try" | "/models/draft");
         let most = if model { MODEL_FORM_BYTES_MAX } else { FORM_BYTES_MAX };
         let bytes = to_bytes(body, most).await.map_err(|_| Stop::Form)?;
+        Admission::of(&parts).enter().map_err(|_| Stop::Refused(Refusal::Busy))?;
         // Over a real socket the listener has stamped it; a test calls the router itself.
         let arrived = parts.extensions.get::<Peer>().map_or_else(Instant::now, |peer| peer.arrival.last_byte());
         let again = Request::from_parts(parts.clone(), Body::from(bytes));

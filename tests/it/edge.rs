@@ -9,6 +9,7 @@ mod certificates;
 mod crash;
 mod damage;
 mod identities;
+mod limits;
 mod listeners;
 mod log;
 mod operation;
