@@ -41,7 +41,7 @@ pub async fn commitments_since(world: &World, from: u64) -> Vec<Hash> {
 
 /// In how many of these each of the 256 bits is set.
 pub fn ones(hashes: &[Hash]) -> [usize; 256] {
-    std::array::from_fn(|bit| hashes.iter().filter(|hash| hash[bit / 8] >> (7 - bit % 8) & 1 == 1).count())
+    std::array::from_fn(|bit| hashes.iter().filter(|hash| (hash[bit / 8] >> (7 - bit % 8)) & 1 == 1).count())
 }
 
 /// Each bit set in some and clear in others, none of them much more often, and about half of all set.
