@@ -111,15 +111,18 @@ pub enum Cause {
     Days,
     /// The catalogue or the model changed.
     Rules,
+    /// The store was restored, and consents to market information ended with that.
+    Restore,
 }
 
-const CAUSES: [(Cause, &str); 6] = [
+const CAUSES: [(Cause, &str); 7] = [
     (Cause::Records, "records"),
     (Cause::Register, "register"),
     (Cause::Withdrawal, "withdrawal"),
     (Cause::MarketConsent, "market-consent"),
     (Cause::Days, "days"),
     (Cause::Rules, "rules"),
+    (Cause::Restore, "restore"),
 ];
 
 impl Cause {

@@ -2,11 +2,13 @@
 //!
 //! A market record names the person's consent: one given in the gateway, whose id is the record's `consent_ref`, or a
 //! form on paper that the provider keeps and answers for. The person sees both and takes either back, and then no
-//! record that names it counts. Pure. Whether a record is about the market at all is the catalogue's to say.
+//! record that names it counts. A restore of the store ends all of before. Pure. Whether a record is about the market at
+//! all is the catalogue's to say.
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date};
 use sha2::{Digest, Sha256};
 
+use crate::clock::day_of;
 use crate::code::{IndicatorCode, PartyId};
 use crate::record::Record;
 
@@ -20,6 +22,21 @@ const PAPER: &str = "mp-";
 pub fn is_paper(reference: &str) -> bool {
     let rest = reference.strip_prefix("paper").and_then(|rest| rest.strip_prefix([':', '-']));
     rest.is_some_and(|rest| !rest.trim().is_empty())
+}
+
+/// The day on which a form on paper was signed, where its reference begins with it: `paper:2026-11-26:17`.
+pub fn paper_day(reference: &str) -> Option<Date> {
+    let rest = reference.strip_prefix("paper")?.strip_prefix([':', '-'])?;
+    let (day, rest) = rest.split_at_checked(10)?;
+    let number = rest.strip_prefix([':', '-'])?;
+    let signed: Date = day.parse().ok()?;
+    (signed.to_string() == day && !number.trim().is_empty()).then_some(signed)
+}
+
+/// Whether a form on paper ended with a restore after which consents count from this instant on: each does whose
+/// reference does not say that it was signed since.
+pub fn paper_lapsed(reference: &str, counts_from: Option<Timestamp>) -> bool {
+    counts_from.is_some_and(|from| paper_day(reference).is_none_or(|signed| signed < day_of(from)))
 }
 
 /// Whether a reference may be sent at all: an id of a consent given here, or paper.
@@ -77,6 +94,13 @@ pub struct MarketConsent {
     pub withdrawn: Option<Timestamp>,
 }
 
+impl MarketConsent {
+    /// Whether a restore has ended it: what its person took back since the backup is not known.
+    pub fn lapsed(&self, counts_from: Option<Timestamp>) -> bool {
+        counts_from.is_some_and(|from| self.given < from)
+    }
+}
+
 /// A form on paper that its person has taken back.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PaperWithdrawal {
@@ -104,33 +128,42 @@ pub struct MarketConsents {
 }
 
 impl MarketConsents {
-    /// Whether a market record that is sent now rests on a consent that stands.
-    pub fn permits(&self, record: &Record) -> bool {
-        record.consent_ref.as_deref().is_some_and(is_reference) && self.stands(record)
+    /// Whether a market record that is sent on this day rests on a consent that stands.
+    pub fn permits(&self, record: &Record, counts_from: Option<Timestamp>, day: Date) -> bool {
+        let Some(reference) = record.consent_ref.as_deref() else { return false };
+        // Since a restore the day on a form says whether it counts: one that is yet to come says nothing.
+        let foretold = counts_from.is_some() && paper_day(reference).is_some_and(|signed| signed > day);
+        is_reference(reference) && !foretold && self.stands(record, counts_from)
     }
 
     /// Whether the consent that a stored market record rests on still stands. A reference that is none given here is
-    /// paper, of whatever form: earlier builds took any.
-    pub fn stands(&self, record: &Record) -> bool {
+    /// paper, of whatever form: earlier builds took any. `counts_from` is the instant before which consents are lapsed,
+    /// where the store was restored.
+    pub fn stands(&self, record: &Record, counts_from: Option<Timestamp>) -> bool {
         let Some(reference) = record.consent_ref.as_deref() else { return false };
         match MarketConsentId::parse(reference) {
             Some(id) => self.given.iter().any(|consent| {
                 consent.id == id
                     && consent.withdrawn.is_none()
+                    && !consent.lapsed(counts_from)
                     && consent.provider == record.provider
                     && consent.indicators.contains(&record.indicator)
             }),
-            None => !self.papers.iter().any(|paper| paper.provider == record.provider && paper.reference == reference),
+            None => {
+                let mut papers = self.papers.iter();
+                !paper_lapsed(reference, counts_from)
+                    && !papers.any(|paper| paper.provider == record.provider && paper.reference == reference)
+            }
         }
     }
 
-    /// Makes room for one more where there is none: the oldest consent that was taken back goes. Nothing comes back by
-    /// that: a record whose consent is not in the list does not count.
-    pub fn has_room(&mut self) -> bool {
+    /// Makes room for one more where there is none: the oldest consent that was taken back or is lapsed goes. Nothing
+    /// comes back by that: a record whose consent is not in the list does not count.
+    pub fn has_room(&mut self, counts_from: Option<Timestamp>) -> bool {
         if self.given.len() + self.papers.len() < CONSENTS_MAX {
             return true;
         }
-        let oldest = self.given.iter().position(|consent| consent.withdrawn.is_some());
+        let oldest = self.given.iter().position(|consent| consent.withdrawn.is_some() || consent.lapsed(counts_from));
         oldest.is_some_and(|at| {
             self.given.remove(at);
             true
@@ -242,9 +275,56 @@ mod tests {
             ("yx-telecom", "arrears", None, false, false),
         ] {
             let record = record(provider, indicator, reference);
-            assert_eq!(consents().permits(&record), permits, "{provider} {indicator} {reference:?}");
-            assert_eq!(consents().stands(&record), stands, "{provider} {indicator} {reference:?}");
+            assert_eq!(
+                consents().permits(&record, None, date(2026, 11, 24)),
+                permits,
+                "{provider} {indicator} {reference:?}"
+            );
+            assert_eq!(consents().stands(&record, None), stands, "{provider} {indicator} {reference:?}");
         }
+    }
+
+    #[test]
+    fn a_restore_ends_what_was_given_before_and_forms_that_do_not_say_they_were_signed_since() {
+        let from: Timestamp = "2026-11-25T16:00:00Z".parse().unwrap();
+        let mut consents = consents();
+        for (id, given) in [(4, from - std::time::Duration::from_millis(1)), (5, from)] {
+            consents.given.push(MarketConsent { id: MarketConsentId([id; 16]), given, ..consents.given[0].clone() });
+        }
+        let signed = "paper:2026-11-26:9";
+        let taken = PaperWithdrawal {
+            provider: PartyId::parse("yx-telecom").unwrap(),
+            reference: "paper:2026-11-26:8".into(),
+            at: from,
+        };
+        consents.papers.push(taken);
+        let [older, last, first] = [1, 4, 5].map(|id| MarketConsentId([id; 16]).to_text());
+        for (reference, permits, stands) in [
+            (older.as_str(), false, false),
+            (&last, false, false),
+            (&first, true, true),
+            ("paper:8", false, false),
+            ("paper-2026-11-25-9", false, false),
+            (signed, true, true),
+            ("paper-2026-11-26-9", true, true),
+            ("paper:2026-11-26:8", false, false),
+            // A day that is yet to come is none that a form was signed on.
+            ("paper:2026-11-27:9", false, true),
+            ("paper:2026-11-26", false, false),
+            ("paper:2026-11-26: ", false, false),
+            ("paper:20261126::9", false, false),
+            ("c-2026-11-26:9", false, false),
+        ] {
+            let record = record("yx-telecom", "arrears", Some(reference));
+            assert_eq!(consents.permits(&record, Some(from), date(2026, 11, 26)), permits, "{reference}");
+            assert_eq!(consents.stands(&record, Some(from)), stands, "{reference}");
+        }
+        // Without a restore the day says nothing.
+        assert!(consents.permits(
+            &record("yx-telecom", "arrears", Some("paper:2027-01-01:9")),
+            None,
+            date(2026, 11, 26)
+        ));
     }
 
     #[test]
@@ -264,8 +344,9 @@ mod tests {
         while consents.given.len() + consents.papers.len() < CONSENTS_MAX {
             consents.given.push(consents.given[0].clone());
         }
-        assert!(consents.has_room() && consents.given.len() + consents.papers.len() == CONSENTS_MAX - 1);
+        assert!(consents.has_room(None) && consents.given.len() + consents.papers.len() == CONSENTS_MAX - 1);
         consents.given.push(consents.given[0].clone());
-        assert!(!consents.has_room(), "what stands, and papers taken back, stay");
+        assert!(!consents.has_room(None), "what stands, and papers taken back, stay");
+        assert!(consents.has_room(Some(at(2))), "what a restore has ended makes room");
     }
 }

@@ -97,9 +97,7 @@ impl Gateway {
         let uses = within(scenario, "uses", request.uses, scenario.uses, scenario.uses_max)?;
         let days = within(scenario, "days", request.days, scenario.days, scenario.days_max)?;
         // Which cells were fixed today before the restore is not known: no answer before the next day.
-        if let Some(from) = self.consents_from.filter(|from| now < *from) {
-            return Err(Refusal::AfterRestore(crate::clock::day_of(from)).into());
-        }
+        self.consents_count(now)?;
         let hours = SignedDuration::from_hours(i64::from(days) * 24);
         let consent = Consent {
             person: *login.person(),

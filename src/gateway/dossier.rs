@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use jiff::civil::Date;
+use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
 
 use super::due::RowOf;
@@ -46,6 +46,8 @@ pub(super) struct Dossier {
     market: MarketConsents,
     market_changed: bool,
     market_cell: Option<Cell>,
+    /// The instant before which consents are lapsed, where the store was restored.
+    counts_from: Option<Timestamp>,
     person_cell: Option<Cell>,
     standing_cell: Option<Cell>,
     person_changed: bool,
@@ -96,6 +98,7 @@ impl Gateway {
             market,
             market_changed,
             market_cell,
+            counts_from: self.consents_from,
             person_cell,
             standing_cell,
             person_changed,
@@ -117,6 +120,7 @@ impl Gateway {
                 market: MarketConsents::default(),
                 market_changed: false,
                 market_cell: None,
+                counts_from: self.consents_from,
                 person_cell: None,
                 standing_cell: None,
                 person_changed: true,
@@ -222,13 +226,18 @@ fn open_chunk(vault: &Vault, keys: &PersonKeys, key: Vec<u8>, cell: Cell) -> Res
 }
 
 /// The cells of one person's dossier, opened one after the other by whoever reads many people.
-#[derive(Default)]
 pub(super) struct Opened {
     held: Vec<Held>,
     market: MarketConsents,
+    counts_from: Option<Timestamp>,
 }
 
 impl Opened {
+    /// `counts_from` is the instant before which consents are lapsed, where the store was restored.
+    pub(super) fn new(counts_from: Option<Timestamp>) -> Self {
+        Self { held: Vec::new(), market: MarketConsents::default(), counts_from }
+    }
+
     pub(super) fn add(
         &mut self,
         vault: &Vault,
@@ -246,8 +255,8 @@ impl Opened {
 
     /// All records as they count.
     pub(super) fn held(mut self, catalogue: &Catalogue) -> Vec<Held> {
-        let market = &self.market;
-        self.held.iter_mut().filter(|held| has_lapsed(market, catalogue, held)).for_each(|held| held.withdrawn = true);
+        let said = (&self.market, self.counts_from);
+        self.held.iter_mut().filter(|held| has_lapsed(said, catalogue, held)).for_each(|held| held.withdrawn = true);
         self.held
     }
 }
@@ -259,11 +268,11 @@ fn open_market(vault: &Vault, keys: &PersonKeys, key: Vec<u8>, cell: &Cell) -> R
 }
 
 /// Whether a record is of the market, and the consent that it names does not stand.
-fn has_lapsed(market: &MarketConsents, catalogue: &Catalogue, held: &Held) -> bool {
+fn has_lapsed((market, counts_from): (&MarketConsents, Option<Timestamp>), catalogue: &Catalogue, held: &Held) -> bool {
     let record = &held.record;
     // Looked at first: few records name a consent at all.
     let of_market = || catalogue.get(record.indicator.as_str()).is_some_and(|i| i.category == Category::Market);
-    record.consent_ref.is_some() && of_market() && !market.stands(record)
+    record.consent_ref.is_some() && of_market() && !market.stands(record, counts_from)
 }
 
 fn chunk_place(person: &PersonId, part: Part, number: u16) -> Place {
@@ -280,10 +289,10 @@ impl Dossier {
         self.person_changed || self.market_changed || self.chunks.iter().any(|chunk| chunk.changed)
     }
 
-    /// All records as they count: one of the market whose consent was taken back is withdrawn here, and its cell
-    /// knows nothing of it.
+    /// All records as they count: one of the market whose consent was taken back, or ended with a restore, is withdrawn
+    /// here, and its cell knows nothing of it.
     pub fn held(&self, catalogue: &Catalogue) -> Cow<'_, [Held]> {
-        let lapsed = |held: &Held| has_lapsed(&self.market, catalogue, held);
+        let lapsed = |held: &Held| has_lapsed((&self.market, self.counts_from), catalogue, held);
         let own = || self.chunks.iter().filter(|chunk| chunk.part == Part::Own).flat_map(|chunk| &chunk.held);
         let one_lapsed = own().any(lapsed);
         match self.chunks.as_slice() {
@@ -304,7 +313,17 @@ impl Dossier {
         &self.market
     }
 
-    /// The same, to be changed.
+    /// Whether a market record that is sent on this day rests on a consent that stands.
+    pub fn permits(&self, record: &Record, day: Date) -> bool {
+        self.market.permits(record, self.counts_from, day)
+    }
+
+    /// The instant before which consents are lapsed, where the store was restored.
+    pub fn counts_from(&self) -> Option<Timestamp> {
+        self.counts_from
+    }
+
+    /// What the person said about market information, to be changed.
     pub fn market(&mut self) -> &mut MarketConsents {
         self.market_changed = true;
         &mut self.market

@@ -102,7 +102,7 @@ impl Gateway {
             // Not swept yet: told all the same.
             if from != to {
                 let by_rules = standing.rules != *policies.rules();
-                let cause = if by_rules { Cause::Rules } else { Cause::Days };
+                let cause = if by_rules { policies.cause(&standing.rules) } else { Cause::Days };
                 let on = standing.next_change.filter(|next| !by_rules && *next <= day).unwrap_or(day);
                 changes.insert(0, ScoreChange { on, from, to, cause });
             }

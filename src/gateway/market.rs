@@ -2,7 +2,7 @@
 //!
 //! They lie beside the person's records, under the key that the person can have destroyed, and are read with them; a
 //! record that rests on one that was taken back is left as it is and does not count. So taking one back writes one
-//! cell and the standing, however many records it concerns.
+//! cell and the standing, however many records it concerns. A restore ends all of before, and writes none of them.
 
 use std::collections::BTreeMap;
 
@@ -44,6 +44,8 @@ pub struct MarketView {
     pub given: Option<Timestamp>,
     /// When it was taken back.
     pub withdrawn: Option<Timestamp>,
+    /// Where a restore of the store has ended it: the instant before which all are lapsed.
+    pub lapsed: Option<Timestamp>,
     /// How many records rest on it.
     pub records: usize,
 }
@@ -81,12 +83,13 @@ impl Gateway {
         let (now, _, policies) = self.moment().await?;
         let rule = Self::permit(&policies, &[Role::Person], Action::Consent, &[Condition::OwnData])?;
         let (provider, indicators) = wanted(&policies, request)?;
+        self.consents_count(now)?;
         let id = MarketConsentId(entropy::bytes::<16>(&*self.entropy)?);
         let consent = MarketConsent { id, provider: provider.clone(), indicators, given: now, withdrawn: None };
         for _ in 0..TRIES_MAX {
             let (_, day, policies) = self.moment().await?;
             let mut dossier = self.dossier(login, *login.person()).await?.ok_or(Refusal::NotFound)?;
-            if !dossier.market().has_room() {
+            if !dossier.market().has_room(self.consents_from) {
                 let expected = format!("at most {CONSENTS_MAX} consents; take back one that you no longer want");
                 return Err(Refusal::OutOfRange { field: "provider", expected }.into());
             }
@@ -95,7 +98,7 @@ impl Gateway {
             let mut change = Change::entry(self.random()?, body);
             self.add_dossier(&mut change, &dossier, &policies, day, Cause::MarketConsent)?;
             if self.record(change, None).await?.is_some() {
-                return Ok(view_of(&consent, 0));
+                return Ok(view_of(&consent, self.consents_from, 0));
             }
         }
         Err(Refusal::Busy.into())
@@ -128,7 +131,7 @@ impl Gateway {
                     consent.ok_or(Refusal::NotFound)?.withdrawn = Some(now);
                 }
                 Some(reference) => {
-                    if !held.has_room() {
+                    if !held.has_room(self.consents_from) {
                         let expected = format!("at most {CONSENTS_MAX} consents; take back one of the others first");
                         return Err(Refusal::OutOfRange { field: "id", expected }.into());
                     }
@@ -165,7 +168,7 @@ fn wanted(policies: &Loaded, request: &MarketRequest) -> Result<(PartyId, Vec<In
     Ok((provider.clone(), known))
 }
 
-fn view_of(consent: &MarketConsent, records: usize) -> MarketView {
+fn view_of(consent: &MarketConsent, counts_from: Option<Timestamp>, records: usize) -> MarketView {
     MarketView {
         id: consent.id.to_text(),
         paper: None,
@@ -173,11 +176,13 @@ fn view_of(consent: &MarketConsent, records: usize) -> MarketView {
         indicators: consent.indicators.clone(),
         given: Some(consent.given),
         withdrawn: consent.withdrawn,
+        lapsed: counts_from.filter(|_| consent.lapsed(counts_from)),
         records,
     }
 }
 
 pub(super) fn views(dossier: &super::dossier::Dossier, policies: &Loaded) -> Vec<MarketView> {
+    let counts_from = dossier.counts_from();
     let held = dossier.held(&policies.catalogue);
     let category = |code: &IndicatorCode| policies.catalogue.get(code.as_str()).map(|indicator| indicator.category);
     let (mut counts, mut papers): (BTreeMap<String, usize>, BTreeMap<String, MarketView>) = Default::default();
@@ -188,7 +193,7 @@ pub(super) fn views(dossier: &super::dossier::Dossier, policies: &Loaded) -> Vec
             continue;
         }
         let id = market::paper_id(&record.provider, reference);
-        let view = papers.entry(id.clone()).or_insert_with(|| paper(id, &record.provider, reference));
+        let view = papers.entry(id.clone()).or_insert_with(|| paper(id, &record.provider, reference, counts_from));
         view.records += 1;
         if !view.indicators.contains(&record.indicator) {
             view.indicators.push(record.indicator.clone());
@@ -197,14 +202,20 @@ pub(super) fn views(dossier: &super::dossier::Dossier, policies: &Loaded) -> Vec
     let said = dossier.said_of_market();
     for withdrawal in &said.papers {
         let id = market::paper_id(&withdrawal.provider, &withdrawal.reference);
-        let view = papers.entry(id.clone()).or_insert_with(|| paper(id, &withdrawal.provider, &withdrawal.reference));
+        let (provider, reference) = (&withdrawal.provider, &withdrawal.reference);
+        let view = papers.entry(id.clone()).or_insert_with(|| paper(id, provider, reference, counts_from));
         view.withdrawn = Some(withdrawal.at);
     }
     let count = |consent: &MarketConsent| counts.get(&consent.id.to_text()).copied().unwrap_or_default();
-    said.given.iter().rev().map(|consent| view_of(consent, count(consent))).chain(papers.into_values()).collect()
+    said.given
+        .iter()
+        .rev()
+        .map(|consent| view_of(consent, counts_from, count(consent)))
+        .chain(papers.into_values())
+        .collect()
 }
 
-fn paper(id: String, provider: &PartyId, reference: &str) -> MarketView {
+fn paper(id: String, provider: &PartyId, reference: &str, counts_from: Option<Timestamp>) -> MarketView {
     MarketView {
         id,
         paper: Some(reference.to_owned()),
@@ -212,6 +223,7 @@ fn paper(id: String, provider: &PartyId, reference: &str) -> MarketView {
         indicators: Vec::new(),
         given: None,
         withdrawn: None,
+        lapsed: counts_from.filter(|_| market::paper_lapsed(reference, counts_from)),
         records: 0,
     }
 }

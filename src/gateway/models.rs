@@ -359,7 +359,7 @@ impl Gateway {
         let list = List::default();
         let candidate = set.own_candidate();
         let mut change = self.new_model(&list, &candidate, Some(day), &stored, LogAction::Model, None)?;
-        self.add_first_state(&mut change, Loaded::new(set.clone(), candidate).rules(), day)?;
+        self.add_first_state(&mut change, Loaded::new(set.clone(), candidate, self.consents_from).rules(), day)?;
         // Another gateway may have published it in the meantime, which is as good.
         self.record(change, None).await.map(drop)
     }

@@ -221,7 +221,8 @@ impl Gateway {
         };
         let schedule = self.registry().schedule(&list, day).await?;
         check_models(&newest, &list, &schedule, day).map_err(|e| fault(&e.to_string()))?;
-        let in_force = in_force(versions, day, today, newest.clone(), &schedule).map_err(|e| fault(&e.to_string()))?;
+        let in_force = in_force(versions, day, today, newest.clone(), &schedule, self.consents_from)
+            .map_err(|e| fault(&e.to_string()))?;
         let models = in_force.holds.iter().map(|(_, loaded)| loaded.model_in_force());
         self.check_answers(&newest, models, now).map_err(|e| fault(&e.to_string()))?;
         tracing::info!(digest = history.newest(), "the policies and models of the store hold");
@@ -268,7 +269,7 @@ impl Gateway {
         let digest = hex(&set.digest);
         let (history, today) = self.follow(earlier, set, &digest, day).await?;
         let version = next_version(cell.as_ref());
-        let in_force = in_force((version, list.version()), day, today, set.clone(), &schedule)?;
+        let in_force = in_force((version, list.version()), day, today, set.clone(), &schedule, self.consents_from)?;
         self.check_answers(set, in_force.holds.iter().map(|(_, loaded)| loaded.model_in_force()), now)?;
         let body = Body {
             at: now,

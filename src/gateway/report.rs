@@ -116,9 +116,16 @@ impl Gateway {
         let holder = read.origins.get(place).and_then(Origin::holder);
         let market = policies.catalogue.get(held.record.indicator.as_str());
         let market = market.is_some_and(|indicator| indicator.category == Category::Market);
+        let (_, day) = self.now()?;
         let dossier = self.touch(&mut read.touched, person).await?;
-        if market && !dossier.said_of_market().permits(&held.record) {
-            let message = "the person has given no consent of this id to this provider for this indicator, or has taken it back: ask them for a new one";
+        if market && !dossier.permits(&held.record, day) {
+            let message = match dossier.counts_from() {
+                None => "the person has given no consent of this id to this provider for this indicator, or has taken it back: ask them for a new one".to_owned(),
+                Some(from) => format!(
+                    "the person has given no consent of this id to this provider for this indicator since {0}, or has taken it back: ask them for a new one. The store was restored, and every consent of before is lapsed; a form on paper signed since says its day: paper:{0}:NUMBER",
+                    crate::clock::day_of(from)
+                ),
+            };
             return Ok(Err(LineError::new(LineCode::ConsentRequired, message)));
         }
 

@@ -1,6 +1,7 @@
 //! A store that was restored from a backup older than what was released.
 //!
-//! What was revoked after the backup is not known, so every consent given before the restore is lapsed;
+//! What was revoked after the backup is not known, so every consent given before the restore is lapsed, those to
+//! market information too;
 //! and which cells were fixed that day is not known either, so consents can be given again from the next
 //! day on: INVARIANT (one answer a day) holds across a restore. One cell says from which instant consents
 //! count; the first entry of the log that the restore began holds its digest, so a cell that is deleted
@@ -10,14 +11,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Gateway, GatewayError, StartError, at, next_version, unchanged};
+use super::{Gateway, GatewayError, Refusal, StartError, at, next_version, unchanged};
 use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::consent::{Consent, Presented};
 use crate::ledger::Change;
 use crate::ledger::restored::Held;
 use crate::person::PersonId;
-use crate::store::{Cell, Place, Write};
+use crate::store::{Cell, Place, Store, Write};
 use crate::tables;
+use crate::vault::{Vault, VaultError};
 
 /// The logs that a restore ended, as the store holds them.
 pub type Ended = Vec<Held>;
@@ -28,6 +30,26 @@ struct Stored {
     from: i64,
     /// The logs that ended, and with how many entries.
     logs: Vec<(String, u64)>,
+}
+
+impl Stored {
+    fn instant(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.from).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// The cell with its bytes; none where they are of an unknown form.
+fn read(vault: &Vault, place: &Place, cell: &Cell) -> Result<Option<(Stored, Vec<u8>)>, VaultError> {
+    let content = vault.open_indexed(at(place, cell.version), &cell.value)?;
+    Ok(serde_json::from_slice(&content).ok().map(|stored| (stored, content.to_vec())))
+}
+
+/// The instant before which consents are lapsed, in a store that no gateway has opened here.
+pub(super) async fn counts_from(store: &dyn Store, vault: &Vault) -> Result<Option<Timestamp>, GatewayError> {
+    let place = place();
+    let Some(cell) = store.get(&place).await? else { return Ok(None) };
+    let broken = || GatewayError::Fault("the cell that says from when consents count does not read".into());
+    Ok(Some(read(vault, &place, &cell)?.ok_or_else(broken)?.0.instant()))
 }
 
 fn place() -> Place {
@@ -43,8 +65,7 @@ impl Gateway {
         let cell = self.get(&place).await.map_err(GatewayError::from)?;
         let mut stored = None;
         if let Some(cell) = &cell {
-            let content = self.vault.open_indexed(at(&place, cell.version), &cell.value)?;
-            let read = serde_json::from_slice::<Stored>(&content).ok().zip(Some(content.to_vec()));
+            let read = read(&self.vault, &place, cell)?;
             stored = Some(read.ok_or_else(|| StartError::Restored(own.verifier().name().to_owned()))?);
         }
         match (ended, first) {
@@ -58,9 +79,7 @@ impl Gateway {
             }
             (None, None) => {}
         }
-        let instant =
-            |(stored, _): (Stored, Vec<u8>)| Timestamp::from_millisecond(stored.from).unwrap_or(Timestamp::MAX);
-        Ok(stored.map(instant))
+        Ok(stored.map(|(stored, _)| stored.instant()))
     }
 
     /// Begins the log with the entry that says so, and has consents count from the next day on.
@@ -105,6 +124,14 @@ impl Gateway {
             None => {
                 Err(GatewayError::Fault("another gateway began at the same moment; start this one again".into()).into())
             }
+        }
+    }
+
+    /// That a consent given now counts: from the day after a restore on.
+    pub(super) fn consents_count(&self, now: Timestamp) -> Result<(), Refusal> {
+        match self.consents_from.filter(|from| now < *from) {
+            Some(from) => Err(Refusal::AfterRestore(crate::clock::day_of(from))),
+            None => Ok(()),
         }
     }
 

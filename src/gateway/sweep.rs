@@ -2,8 +2,8 @@
 //!
 //! Nothing rests on it. A score is right on the day it is asked for without a sweep, since whoever reads a due standing
 //! computes the score; the sweep makes that rare, and tells people what changed. It reads the rows of the days that have
-//! come (`due`) and no standing that is not due; only when catalogue or model change, which makes every standing due, it
-//! goes through everybody. How far it came is in the store, in the batch of what it did: killed at any point it goes on
+//! come (`due`) and no standing that is not due; only when catalogue or model change, or the store was restored, which
+//! makes every standing due, it goes through everybody. How far it came is in the store, in the batch of what it did: killed at any point it goes on
 //! from there, and several gateways may sweep one store.
 
 use std::collections::BTreeSet;
@@ -291,7 +291,7 @@ impl Gateway {
             return Ok(false);
         }
         let Some(dossier) = self.dossier(authority, person).await? else { return Ok(false) };
-        self.add_dossier(change, &dossier, policies, day, Cause::Rules)?;
+        self.add_dossier(change, &dossier, policies, day, policies.cause(&standing.rules))?;
         Ok(true)
     }
 

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use jiff::civil::Date;
+use jiff::{Timestamp, civil::Date};
 use tokio::task::JoinSet;
 
 use super::dossier::{Opened, read_person};
 use super::models::Registry;
 use super::publish::Loaded;
+use super::restored;
 use super::sessions::Staff;
 use super::{Gateway, GatewayError, Refusal};
 use crate::access::Action;
@@ -77,7 +78,12 @@ fn after_key(key: &[u8]) -> Vec<u8> {
 }
 
 /// Scores everybody under both models.
-async fn count(store: &Arc<dyn Store>, vault: &Arc<Vault>, trial: Trial) -> Result<(Moves, Trial), GatewayError> {
+async fn count(
+    store: &Arc<dyn Store>,
+    vault: &Arc<Vault>,
+    trial: Trial,
+    counts_from: Option<Timestamp>,
+) -> Result<(Moves, Trial), GatewayError> {
     let (mut reader, trial) = (Reader::open(store).await?, Arc::new(trial));
     let (mut moves, mut tasks, mut from) = (trial.nobody(), JoinSet::new(), Vec::new());
     let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -92,7 +98,7 @@ async fn count(store: &Arc<dyn Store>, vault: &Arc<Vault>, trial: Trial) -> Resu
             moves.merge(&ended(done)?);
         }
         let (vault, trial) = (vault.clone(), trial.clone());
-        tasks.spawn_blocking(move || count_page(&vault, &trial, people, records));
+        tasks.spawn_blocking(move || count_page(&vault, &trial, counts_from, people, records));
     }
     while let Some(done) = tasks.join_next().await {
         moves.merge(&ended(done)?);
@@ -101,7 +107,13 @@ async fn count(store: &Arc<dyn Store>, vault: &Arc<Vault>, trial: Trial) -> Resu
 }
 
 /// INVARIANT (no grant, no plaintext): people's cells open for the trial, and counts are all that is made of them.
-fn count_page(vault: &Vault, trial: &Trial, people: Cells, records: Cells) -> Result<Moves, GatewayError> {
+fn count_page(
+    vault: &Vault,
+    trial: &Trial,
+    counts_from: Option<Timestamp>,
+    people: Cells,
+    records: Cells,
+) -> Result<Moves, GatewayError> {
     let (authority, mut moves) = (authority::Trial::begun(), trial.nobody());
     let mut records = records.into_iter().peekable();
     for (key, cell) in people {
@@ -109,7 +121,7 @@ fn count_page(vault: &Vault, trial: &Trial, people: Cells, records: Cells) -> Re
             key.as_slice().try_into().map_err(|_| GatewayError::Fault("a person's key is odd".into()))?;
         let person = PersonId(id);
         let (keys, entry) = vault.open_person(&authority, person, cell.version, &cell.value)?;
-        let mut opened = Opened::default();
+        let mut opened = Opened::new(counts_from);
         while let Some((at, cell)) = records.next_if(|(at, _)| at.as_slice() < key.as_slice() || at.starts_with(&key)) {
             // Those of somebody who came since the people were read belong to nobody here.
             if at.starts_with(&key) {
@@ -159,7 +171,9 @@ pub async fn try_on_store(
         }
         None => set.model().clone(),
     };
-    let (moves, trial) = count(&store, &vault, Trial::new(set.catalogue.clone(), before, after, day)).await?;
+    let counts_from = restored::counts_from(&*store, &vault).await?;
+    let trial = Trial::new(set.catalogue.clone(), before, after, day);
+    let (moves, trial) = count(&store, &vault, trial, counts_from).await?;
     Ok(shown(&vault, &trial, &moves))
 }
 
@@ -191,7 +205,7 @@ impl Gateway {
         let _turn = self.trying.try_lock().map_err(|_| Refusal::Busy)?;
         let before = policies.model_in_force().clone();
         let trial = Trial::new(policies.catalogue.clone(), before, candidate.model.clone(), day);
-        let (moves, trial) = count(&self.store, &self.vault, trial).await?;
+        let (moves, trial) = count(&self.store, &self.vault, trial, self.consents_from).await?;
         Ok(shown(&self.vault, &trial, &moves))
     }
 }

@@ -27,7 +27,7 @@ struct NewMarketConsent {
 
 /// One of them, as lists and the export show it.
 pub(super) fn shown(view: &MarketView) -> Value {
-    json!({
+    let mut value = json!({
         "id": view.id,
         "kind": if view.paper.is_some() { "paper" } else { "given" },
         "reference": view.paper,
@@ -36,7 +36,11 @@ pub(super) fn shown(view: &MarketView) -> Value {
         "given_at": view.given,
         "withdrawn_at": view.withdrawn,
         "records": view.records,
-    })
+    });
+    if let (Some(from), Some(fields)) = (view.lapsed, value.as_object_mut()) {
+        fields.insert("lapsed_before".into(), json!(from));
+    }
+    value
 }
 
 pub(super) async fn list(State(app): State<Arc<App>>, headers: HeaderMap, uri: Uri) -> Answer {

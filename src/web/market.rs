@@ -67,11 +67,16 @@ pub(super) async fn list(
 
 fn card(seen: &Seen, policies: &PolicySet, view: &MarketView) -> Card {
     let (lang, w) = (seen.lang, seen.lang.words());
-    let (stands, party) = (view.withdrawn.is_none(), policies.parties.get(&view.provider));
+    let party = policies.parties.get(&view.provider);
+    let (state, stands) = match view {
+        _ if view.withdrawn.is_some() => (w.state_revoked, false),
+        _ if view.lapsed.is_some() => (w.state_restored, false),
+        _ => (w.state_stands, true),
+    };
     Card {
         id: view.id.clone(),
         provider: lang.name(party.map(|party| &party.name), view.provider.as_str()),
-        state: if stands { w.state_stands } else { w.state_revoked },
+        state,
         stands,
         paper: view.paper.clone(),
         indicators: names(seen, policies, &view.indicators),

@@ -122,6 +122,10 @@ impl Lang {
             (Cause::Days, Some(_)) => self
                 .pick("时间过去：有记录到期、生效或权重变化", "time passed: a record ended, began or weighs otherwise"),
             (Cause::Rules, _) => self.pick("目录或评分模型有变化", "the catalogue or the model changed"),
+            (Cause::Restore, _) => self.pick(
+                "系统从备份恢复，此前对市场信息的同意全部失效",
+                "the gateway was restored from a backup, and your consents to market information ended with that",
+            ),
         };
         let (day, from, to) = (self.short_day(change.on), score(change.from), score(change.to));
         match self {

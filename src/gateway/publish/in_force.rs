@@ -3,10 +3,11 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use jiff::civil::Date;
+use jiff::{Timestamp, civil::Date};
 use sha2::{Digest, Sha256};
 
 use super::LoadError;
+use crate::disclosure::Cause;
 use crate::gateway::GatewayError;
 use crate::gateway::models::{List, Listed};
 use crate::hex::hex;
@@ -20,11 +21,21 @@ pub struct Loaded {
     rules: [u8; 32],
 }
 
+/// How much of a digest of rules is of catalogue and model; the rest says after which restore, too.
+const OF_POLICIES: usize = 16;
+
 impl Loaded {
-    pub(in crate::gateway) fn new(set: PolicySet, model: Candidate) -> Self {
+    /// `counts_from` is the instant before which consents are lapsed, where the store was restored.
+    pub(in crate::gateway) fn new(set: PolicySet, model: Candidate, counts_from: Option<Timestamp>) -> Self {
         let catalogue = set.file("catalogue.toml").unwrap_or_default();
         let digest = model.model.digest;
-        let rules = Sha256::new().chain_update(Sha256::digest(catalogue)).chain_update(digest).finalize().into();
+        let of_policies = Sha256::new().chain_update(Sha256::digest(catalogue)).chain_update(digest);
+        let mut rules: [u8; 32] = of_policies.clone().finalize().into();
+        if let Some(from) = counts_from {
+            // Which market records count is another matter since: no standing of before is fresh.
+            let restored = of_policies.chain_update(from.as_millisecond().to_be_bytes()).finalize();
+            rules.iter_mut().zip(restored).skip(OF_POLICIES).for_each(|(byte, restored)| *byte = restored);
+        }
         Self { set, model, rules }
     }
 
@@ -41,6 +52,12 @@ impl Loaded {
     /// A digest of everything that a score follows from, beside the person's cells.
     pub fn rules(&self) -> &[u8; 32] {
         &self.rules
+    }
+
+    /// Why a standing that was computed by these rules is not fresh: catalogue or model, or a restore of the store alone.
+    pub(in crate::gateway) fn cause(&self, before: &[u8; 32]) -> Cause {
+        let same = self.rules.iter().zip(before).take_while(|(now, before)| now == before).count();
+        if (OF_POLICIES..self.rules.len()).contains(&same) { Cause::Restore } else { Cause::Rules }
     }
 }
 
@@ -68,7 +85,7 @@ pub(in crate::gateway) struct InForce {
 impl InForce {
     pub(in crate::gateway) fn first(set: PolicySet, day: Date) -> Self {
         let model = set.own_candidate();
-        let first = Arc::new(Loaded::new(set, model));
+        let first = Arc::new(Loaded::new(set, model, None));
         Self { seen: (0, 0), holds: vec![(day, first.clone())], first }
     }
 
@@ -114,6 +131,7 @@ pub(super) fn in_force(
     today: PolicySet,
     next: PolicySet,
     schedule: &Schedule,
+    counts_from: Option<Timestamp>,
 ) -> Result<InForce, LoadError> {
     let tomorrow = day.tomorrow().unwrap_or(day);
     let model = |set: &PolicySet, on: Date| {
@@ -126,11 +144,11 @@ pub(super) fn in_force(
         let read = set.read_model(&format!("models/{}.toml", listed.id), text.as_bytes());
         read.map_err(|mistakes| LoadError::ModelDoesNotFit { id: listed.id.clone(), mistakes })
     };
-    let first = Arc::new(Loaded::new(today.clone(), model(&today, day)?));
+    let first = Arc::new(Loaded::new(today.clone(), model(&today, day)?, counts_from));
     let mut holds = vec![(day, first.clone())];
     let later = schedule.iter().map(|(from, ..)| *from).filter(|from| *from > tomorrow);
     for from in std::iter::once(tomorrow).chain(later) {
-        holds.push((from, Arc::new(Loaded::new(next.clone(), model(&next, from)?))));
+        holds.push((from, Arc::new(Loaded::new(next.clone(), model(&next, from)?, counts_from))));
     }
     Ok(InForce { seen, holds, first })
 }

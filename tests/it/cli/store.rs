@@ -17,6 +17,8 @@ use crate::support::nightly;
 use crate::support::process::{ended, jadegate, run};
 use crate::support::wait::until;
 
+const MARKET: &str = "/v1/me/market-consents";
+
 /// Runs a command over a deployment while others of this process go on.
 async fn command(args: &[&str]) -> (i32, String, String) {
     let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
@@ -116,11 +118,16 @@ async fn a_restore_that_is_too_old_goes_on_under_a_new_log_with_every_consent_la
     let asked = question(SCENARIO, &text(&stands, "token"));
     let mut library = city.party(LIBRARY);
     assert_eq!(outcome(&library.post_json(ANSWERS, &asked).await.unwrap()), (200, "met".to_owned()));
+    let telecom = json!({"provider": "yx-telecom"});
+    let market = me.post_json(MARKET, &telecom).await.unwrap().json().unwrap();
     let backup = city.dir().join("old.backup");
     assert_eq!(export(&city, &backup).await.0, 0);
 
     // What the backup does not know.
     revoke(&mut me, &taken_back).await;
+    let path = format!("{MARKET}/{}", text(&market, "id"));
+    let gone = me.send(http::Method::DELETE, &path, http::HeaderMap::new(), vec![].into()).await.unwrap();
+    assert_eq!(gone.status, 204);
     let later = consent(&mut me, SCENARIO, LIBRARY, json!({"uses": 200})).await;
     assert_eq!(outcome(&ask(&mut library, SCENARIO, &text(&later, "token")).await), (200, "met".to_owned()));
     city.stop().await.unwrap();
@@ -160,6 +167,11 @@ async fn a_restore_that_is_too_old_goes_on_under_a_new_log_with_every_consent_la
     assert!(String::from_utf8_lossy(&page.body).contains("从备份恢复"));
     let wish = json!({"scenario": SCENARIO, "party": LIBRARY});
     assert_eq!(outcome(&me.post_json("/v1/me/consents", &wish).await.unwrap()), (503, "after-restore".to_owned()));
+    let listed = me.get(MARKET).await.unwrap().json().unwrap();
+    assert!(listed[0]["lapsed_before"].is_string() && listed[0]["withdrawn_at"].is_null(), "{listed:?}");
+    let page = me.get("/me/market").await.unwrap();
+    assert!(String::from_utf8_lossy(&page.body).contains("从备份恢复"));
+    assert_eq!(outcome(&me.post_json(MARKET, &telecom).await.unwrap()), (503, "after-restore".to_owned()));
     // The old log stays, as it is; the new one begins with what happened.
     let mut public = city.public();
     let note = public.get("/log/checkpoint").await.unwrap();
@@ -181,6 +193,9 @@ async fn a_restore_that_is_too_old_goes_on_under_a_new_log_with_every_consent_la
     city.start().await;
     let (mut me, mut library) = (city.person(0).await, city.party(LIBRARY));
     let anew = consent(&mut me, SCENARIO, LIBRARY, json!({"uses": 200})).await;
+    assert_eq!(me.post_json(MARKET, &telecom).await.unwrap().status, 201);
+    let listed = me.get(MARKET).await.unwrap().json().unwrap();
+    assert!(listed[0].get("lapsed_before").is_none() && listed[1]["lapsed_before"].is_string(), "{listed:?}");
     assert_eq!(outcome(&ask(&mut library, SCENARIO, &text(&anew, "token")).await), (200, "met".to_owned()));
     for given in [&stands, &taken_back, &later] {
         let answer = ask(&mut library, SCENARIO, &text(given, "token")).await;

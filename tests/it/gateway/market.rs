@@ -1,16 +1,22 @@
 //! Article 8: a market record rests on the person's consent, and leaves the score with it.
 
+use std::sync::Arc;
+
 use jadegate::authority::Login;
-use jadegate::gateway::{MarketRequest, MarketView, Refusal};
+use jadegate::clock::{Clock, day_of, start_of};
+use jadegate::disclosure::Cause;
+use jadegate::entropy::SystemEntropy;
+use jadegate::gateway::{MarketRequest, MarketView, Refusal, try_on_store};
 use jadegate::intake;
 use jadegate::market::CONSENTS_MAX;
+use jadegate::policies::{PolicySet, shipped};
 use jadegate::score::evaluate;
 use jadegate::store::faulty::Deed;
 use jadegate::tables;
 use serde_json::Value;
 
 use super::models::{operator, stricter};
-use crate::support::world::{World, caller, lines, record_line, refusal};
+use crate::support::world::{Kept, World, caller, keyring_for, lines, record_line, refusal};
 
 const TELECOM: &str = "yx-telecom";
 const RENTAL: &str = "yx-rental-association";
@@ -217,6 +223,119 @@ async fn paper_counts_for_somebody_who_is_registered_later() {
     let mut bill = record_line(TELECOM, "telecom-arrears", "b-1", 1, None);
     bill["consent_ref"] = "paper:1".into();
     assert_eq!(code(&world, bill).await, None);
+}
+
+/// What was taken back since the backup is not known, so all of before is over, wherever it counts; what is given anew
+/// counts.
+#[tokio::test]
+async fn a_restore_ends_consents_to_market_information_and_what_rests_on_them() {
+    let (mut world, kept) = (World::of_first().await, Kept::default());
+    let (login, other) = (world.good(1).await, world.good(2).await);
+    let given = give(&world, &login, RENTAL).await;
+    let before = [given.id.as_str(), "paper:17", "paper:2026-11-25:17"];
+    for reference in before {
+        assert_eq!(code(&world, tenancy(&format!("t {reference}"), 1, reference)).await, None);
+    }
+    let mut bill = record_line(TELECOM, "telecom-arrears", "b-1", 2, None);
+    bill["consent_ref"] = "paper:1".into();
+    assert_eq!(code(&world, bill).await, None);
+    let scores = (world.score(&login).await, world.score(&other).await);
+    assert!(scores.0 > Some(650) && scores.1 < Some(650), "{scores:?}");
+    let ended = world.held_of_first().await;
+    world.gateway = world.restored_under(3, &kept, &ended).await.unwrap();
+
+    // At once, in the score, its explanation, and what is exported.
+    let said = world.gateway.score(&login).await.unwrap();
+    assert_eq!(said.explanation.outcome.score, Some(650));
+    assert_eq!(
+        (said.changes[0].from, said.changes[0].to, said.changes[0].cause),
+        (scores.0, Some(650), Cause::Restore)
+    );
+    for person in [&login, &other] {
+        assert_eq!((world.score(person).await, recomputed(&world, person).await), (Some(650), Some(650)));
+    }
+    let export = world.gateway.export(&login).await.unwrap();
+    assert_eq!(export.records.iter().filter(|held| held.withdrawn).count(), 3);
+    let listed = world.gateway.market_consents(&login).await.unwrap();
+    assert_eq!((listed.len(), export.market.len()), (3, 3));
+    let midnight = start_of("2026-11-26".parse().unwrap());
+    for view in listed.iter().chain(&export.market) {
+        assert_eq!((view.lapsed, view.withdrawn), (Some(midnight), None));
+    }
+    for reference in before.into_iter().chain(["paper:18", "paper:2026-11-25:18", "paper:2026-11-26:18"]) {
+        let anew = tenancy(&format!("t {reference}"), 1, reference);
+        assert_eq!(code(&world, anew).await, Some("consent-required"), "{reference}");
+    }
+    let request = MarketRequest { provider: RENTAL.into(), indicators: None };
+    let refused = refusal(world.gateway.give_market_consent(&login, &request).await);
+    assert_eq!(refused, Refusal::AfterRestore("2026-11-26".parse().unwrap()));
+    // The sweep goes through everybody, and says why.
+    let mut renewed = 0;
+    loop {
+        let swept = world.gateway.sweep().await.unwrap();
+        renewed += swept.renewed;
+        if !swept.more {
+            break;
+        }
+    }
+    assert_eq!(renewed, 2);
+    let said = world.gateway.score(&login).await.unwrap();
+    assert_eq!(
+        (said.changes[0].from, said.changes[0].to, said.changes[0].cause),
+        (scores.0, Some(650), Cause::Restore)
+    );
+
+    // From the next day on both can be given anew, and what ended stays so.
+    world.next_day();
+    let (login, other) = (world.login(1).await, world.login(2).await);
+    let bike = world.consent(&other, "yx-bike", "bike-deposit", 5).await;
+    assert!(world.asked("yx-bike", "bike-deposit", &bike.token).await, "a party is answered without what ended");
+    let anew = give(&world, &login, RENTAL).await;
+    assert_eq!(anew.lapsed, None);
+    for (reference, taken) in [
+        (given.id.as_str(), Some("consent-required")),
+        ("paper:17", Some("consent-required")),
+        ("paper:2026-11-27:18", Some("consent-required")),
+        (anew.id.as_str(), None),
+        ("paper:2026-11-26:18", None),
+    ] {
+        let before = world.score(&login).await;
+        assert_eq!(code(&world, tenancy(&format!("new {reference}"), 1, reference)).await, taken, "{reference}");
+        assert_eq!(world.score(&login).await > before, taken.is_none(), "{reference}");
+    }
+    assert_eq!(recomputed(&world, &login).await, world.score(&login).await);
+    let listed = world.gateway.market_consents(&login).await.unwrap();
+    assert_eq!(listed.iter().filter(|view| view.lapsed.is_none()).count(), 2);
+    for view in listed {
+        world.gateway.withdraw_market_consent(&login, &view.id).await.unwrap();
+    }
+    assert_eq!(world.score(&login).await, Some(650));
+}
+
+/// A trial counts people as their scores do, after a restore too, beside a gateway and without one.
+#[tokio::test]
+async fn a_model_that_is_tried_leaves_out_what_a_restore_ended() {
+    let (mut world, kept) = (World::of_first().await, Kept::default());
+    world.register(1..41).await;
+    let arrears = |n| {
+        let mut line = record_line(TELECOM, "telecom-arrears", &format!("a-{n}"), n, None);
+        line["consent_ref"] = "paper:17".into();
+        line
+    };
+    assert_eq!(world.report(TELECOM, &(1..41).map(arrears).collect::<Vec<_>>()).await.accepted, 40);
+    let shown = async |world: &World| {
+        let by_gateway = world.gateway.try_model(&operator(), "next.toml", &stricter()).await.unwrap();
+        let (set, day) = (PolicySet::parse(shipped()).unwrap(), day_of(world.clock.now()));
+        let (store, entropy) = (world.store.inner().clone(), Arc::new(SystemEntropy::new()));
+        let stopped =
+            try_on_store(store, keyring_for(1), entropy, &set, day, ("next.toml", &stricter())).await.unwrap();
+        assert_eq!(by_gateway, stopped);
+        by_gateway.grades_before.iter().find(|part| part.code == "fair").unwrap().people
+    };
+    assert_ne!(shown(&world).await, Some(40));
+    let ended = world.held_of_first().await;
+    world.gateway = world.restored_under(3, &kept, &ended).await.unwrap();
+    assert_eq!(shown(&world).await, Some(40));
 }
 
 /// A trial counts people as their scores do: a record whose consent was taken back counts under no model.
