@@ -61,7 +61,7 @@ use crate::clock::{Clock, Steady};
 use crate::code::{PartyId, RuleId};
 use crate::disclosure::Standing;
 use crate::entropy::{self, Entropy};
-use crate::keys::{Keyring, SigningKey};
+use crate::keys::{Keyring, KeyringError, SigningKey};
 use crate::ledger::backup::{ExportError, Exported, export};
 use crate::ledger::outside::Outside;
 use crate::ledger::{Change, Ledger, LogReader, Logs, OpenError, Receipt, RecordError};
@@ -106,6 +106,9 @@ pub enum StartError {
     /// The policy set.
     #[error(transparent)]
     Policies(#[from] LoadError),
+    /// The keyring lacks a key.
+    #[error(transparent)]
+    Keys(#[from] KeyringError),
     /// The vault.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -183,6 +186,9 @@ impl Gateway {
     pub async fn open_restored(parts: Parts, ended: Option<&Ended>) -> Result<Self, StartError> {
         let Parts { store, keys, policies, outside, clock, entropy, issuer, staff } = parts;
         let (keys, now) = (Arc::new(keys), clock.now());
+        // Before anything is written: what a key is missing for would be found out by people, one by one.
+        keys.whole(now)?;
+        Self::people_open(&*store, &keys).await?;
         let outcome = Outcome { status: Status::Scored, score: Some(500), grade: None };
         let day = crate::clock::day_of(now);
         let decoy = Standing::new(outcome, day, Some(day), [0; 32]);

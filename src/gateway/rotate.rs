@@ -8,13 +8,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Gateway, GatewayError, TRIES_MAX, unchanged};
+use super::{Gateway, GatewayError, StartError, TRIES_MAX, unchanged};
 use crate::access_log::entry::{Body, LogAction, Subject};
 use crate::authority::KeyRotation;
-use crate::keys::Keyring;
+use crate::keys::{Keyring, KeyringError};
 use crate::ledger::Change;
 use crate::person::PersonId;
-use crate::store::{Cell, KEYS_END, Place, Write};
+use crate::store::{Cell, KEYS_END, Place, Store, Write};
 use crate::tables;
 use crate::vault::{Vault, VaultError};
 
@@ -22,6 +22,8 @@ use crate::vault::{Vault, VaultError};
 const BATCH_PEOPLE: usize = 100;
 /// How many people are looked at between two rests.
 const PAGE_PEOPLE: usize = 500;
+/// How many people are looked at, from either end, before a gateway starts.
+const LOOKED_AT: usize = 100;
 /// A batch that was sealed before the new keys came has been written after this long.
 const SETTLED_SECONDS: u64 = 120;
 
@@ -34,11 +36,10 @@ pub enum TakeKeysError {
     /// It is older than the one in use.
     #[error("keyring.json is older than the one in use: it lacks the newest keys. Put the newest one back")]
     Older,
-    /// It lacks a key by which people's keys are still wrapped.
-    #[error(
-        "keyring.json lacks the working key {0}, which may still wrap people's keys. Put the file back that has it"
-    )]
-    Needed(u32),
+    /// It lacks a key that is still needed: one that may wrap people's keys, of consents that have not ended, of
+    /// attestations that have not, or of a log.
+    #[error(transparent)]
+    Needed(#[from] KeyringError),
     /// The vault.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -55,12 +56,10 @@ impl Gateway {
         if new.0 < old.0 || new.1 < old.1 || new.2 < old.2 {
             return Err(TakeKeysError::Older);
         }
-        let held: Vec<u32> = keys.working_versions().collect();
-        let wrapped = self.wrapped.load(Ordering::SeqCst);
-        if let Some(lost) = before.working_versions().find(|version| *version >= wrapped && !held.contains(version)) {
-            return Err(TakeKeysError::Needed(lost));
-        }
-        let changed = new != old || held != before.working_versions().collect::<Vec<_>>();
+        let now = self.clock.now();
+        before.kept_by(&keys, now, self.wrapped_from())?;
+        keys.whole(now)?;
+        let changed = new != old || !keys.working_versions().eq(before.working_versions());
         self.vault.take_keys(keys.into())?;
         self.keys_taken.store(self.monotonic_seconds(), Ordering::SeqCst);
         Ok(changed)
@@ -147,6 +146,21 @@ impl Gateway {
             return Ok(Some(0));
         }
         Ok(self.record(change, None).await?.map(|_| moved))
+    }
+
+    /// That people's keys can be opened: the first and the last few of them are looked at, since a pass goes from one to
+    /// the other, and one cell that somebody damaged is no reason not to start.
+    pub(super) async fn people_open(store: &dyn Store, keys: &Keyring) -> Result<(), StartError> {
+        for from in [Vec::new(), vec![0xf0]] {
+            let cells = store.scan(tables::PERSON, &from, &KEYS_END, LOOKED_AT).await.map_err(GatewayError::from)?;
+            let versions = cells.iter().filter_map(|(_, cell)| Vault::wrapped_by(&cell.value));
+            let unknown: Vec<u32> =
+                versions.filter(|version| !keys.working_versions().any(|v| v == *version)).collect();
+            if let Some(version) = unknown.first().filter(|_| unknown.len() * 2 > cells.len()) {
+                return Err(StartError::Keys(KeyringError::Lacks("working", *version)));
+            }
+        }
+        Ok(())
     }
 
     /// Keeps everybody's keys wrapped by the newest working key, for as long as the gateway runs.

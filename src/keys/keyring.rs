@@ -40,6 +40,11 @@ pub enum KeyringError {
     /// A key that must be there is not.
     #[error("keyring.json has no {0} key; restore it from a copy")]
     Missing(&'static str),
+    /// One of several keys is not there, and something needs it.
+    #[error(
+        "keyring.json lacks the {0} key {1}, which is still needed; put the newest keyring.json of this deployment here, or restore it from a copy"
+    )]
+    Lacks(&'static str, u32),
     /// No log has this origin.
     #[error(
         "keyring.json has no log {0}; its logs are {1}. Make one with `jadegate log add`, or put the newest keyring.json here"
@@ -148,6 +153,8 @@ pub struct Keyring {
     working: BTreeMap<u32, (Timestamp, SecretKey)>,
     consent: BTreeMap<u32, (Timestamp, ConsentKey)>,
     signing: Vec<(Timestamp, SigningKey)>,
+    /// Their versions in the file, each with its start and its `kid`.
+    signing_versions: BTreeMap<u32, (Timestamp, String)>,
     decoy: SigningKey,
     pseudonym: MacKey,
     index: MacKey,
@@ -198,11 +205,13 @@ impl Keyring {
     pub fn open(text: &str, root: &RootKey) -> Result<Self, KeyringError> {
         let file = File::parse(text)?;
         let (mut working, mut consent, mut signing) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        let (mut single, mut log_keys) = (BTreeMap::new(), BTreeMap::new());
+        let (mut single, mut log_keys, mut signing_versions) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for key in &file.keys {
             let bytes = unwrap(root, &file, key)?;
             if key.r#use == SIGNING {
-                signing.push((key.from, SigningKey::from_pkcs8(&bytes)?));
+                let made = SigningKey::from_pkcs8(&bytes)?;
+                signing_versions.insert(key.version, (key.from, made.kid().to_owned()));
+                signing.push((key.from, made));
                 continue;
             }
             let secret = <[u8; 32]>::try_from(bytes.as_slice())
@@ -244,6 +253,7 @@ impl Keyring {
             working,
             consent,
             signing,
+            signing_versions,
             // A "no" is never signed by a key that anybody trusts.
             decoy: SigningKey::from_pkcs8(&SigningKey::generate()?)?,
             pseudonym: MacKey::new(one(PSEUDONYM)?),
@@ -316,10 +326,13 @@ impl Keyring {
         self.signing.iter().zip(successors).filter(move |(_, next)| stands(*next)).map(|((_, key), _)| key)
     }
 
-    /// Whether both keyrings find the same cells and write the same log: only what rotates may differ.
+    /// Whether both keyrings find the same cells and write the same logs: only what rotates may differ, and one may
+    /// have logs that the other lacks.
     pub fn same_deployment(&self, other: &Self) -> bool {
-        let same = |a: &MacKey, b: &MacKey| a.verify("same deployment", &[], &b.mac("same deployment", &[]));
-        let known = |log: &Arc<LogKey>| other.logs.iter().any(|theirs| theirs.public() == log.public());
+        let known = |log: &Arc<LogKey>| {
+            let mut theirs = other.logs.iter().filter(|theirs| theirs.number() == log.number());
+            theirs.all(|theirs| theirs.public() == log.public() && same(theirs.seal(), log.seal()))
+        };
         same(&self.pseudonym, &other.pseudonym) && same(&self.index, &other.index) && self.logs.iter().all(known)
     }
 
@@ -366,6 +379,11 @@ impl Keyring {
     pub(crate) fn consent_is_over(&self, version: u32) -> bool {
         self.consent.first_key_value().is_some_and(|(first, _)| version < *first)
     }
+}
+
+/// Whether two keys are one.
+fn same(a: &MacKey, b: &MacKey) -> bool {
+    a.verify("same deployment", &[], &b.mac("same deployment", &[]))
 }
 
 fn cipher(root: &RootKey) -> Result<LessSafeKey, SigningKeyError> {

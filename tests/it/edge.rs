@@ -8,6 +8,7 @@ mod cluster;
 mod certificates;
 mod crash;
 mod damage;
+mod durable;
 mod identities;
 mod limits;
 mod listeners;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use jadegate::attestation::jwks::Jwks;
 use jadegate::attestation::{self, AttestationError, Expected};
 use jadegate::clock::Clock;
-use jadegate::gateway::{Refusal, TakeKeysError};
-use jadegate::keys::{JWKS_SECONDS, Keyring, NewKeyring, RootKey};
+use jadegate::gateway::{Refusal, StartError, TakeKeysError};
+use jadegate::keys::{JWKS_SECONDS, Keyring, KeyringError, NewKeyring, RootKey};
 use jadegate::ledger::audit::audit;
 use jadegate::store::faulty::Fault;
 use jadegate::tables;
@@ -230,6 +230,7 @@ async fn a_rotation_wraps_keys_anew_and_leaves_what_they_seal_as_it_was() {
     // Nothing needs the old key: a gateway without it serves everybody.
     let gone = rotate(rotated_text(), world.clock.now() + jiff::SignedDuration::from_hours(48), 600, 2);
     assert!(gone.destroyed.contains(&("working".into(), 1)), "{:?}", gone.destroyed);
+    world.advance(48 * 3600);
     world
         .reopen_with(jadegate::policies::PolicySet::parse(jadegate::policies::shipped()).unwrap(), opened(&gone.text))
         .await
@@ -237,7 +238,6 @@ async fn a_rotation_wraps_keys_anew_and_leaves_what_they_seal_as_it_was() {
     assert!(world.asked("yx-bike", BIKE, &consent.token).await);
     assert_eq!(world.score(&world.login(1).await).await, Some(650));
     // A second pass moves an entry that was sealed two versions ago, and it still opens.
-    world.advance(48 * 3600);
     while world.gateway.rewrap(0).await.unwrap() > 0 {}
     assert_eq!(world.gateway.export(&world.login(1).await).await.unwrap().records.len(), 1);
     world.register(1..3).await;
@@ -312,7 +312,7 @@ async fn a_running_gateway_takes_no_keyring_that_would_cost_it_anything() {
     assert!(matches!(world.gateway.take_keys(opened(keyring_text())), Err(TakeKeysError::Older)));
     // Somebody's keys may still be wrapped by the first.
     let two = rotate(&one.text, world.clock.now(), 0, 2);
-    assert!(matches!(world.gateway.take_keys(opened(&two.text)), Err(TakeKeysError::Needed(1))));
+    assert_eq!(lacking(world.gateway.take_keys(opened(&two.text))), KeyringError::Lacks("working", 1));
     while world.gateway.rewrap(0).await.unwrap() > 0 {}
     world.gateway.take_keys(opened(&two.text)).unwrap();
     assert_eq!(world.gateway.rewrap(0).await.unwrap(), 1);
@@ -320,6 +320,102 @@ async fn a_running_gateway_takes_no_keyring_that_would_cost_it_anything() {
     let consent = world.consent(&login, "yx-bike", BIKE, 5).await;
     world.gateway.revoke(&login, &consent.id.to_text()).await.unwrap();
     assert!(!world.asked("yx-bike", BIKE, &consent.token).await);
+}
+
+fn lacking(taken: Result<bool, TakeKeysError>) -> KeyringError {
+    match taken {
+        Err(TakeKeysError::Needed(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The file without one key, as somebody's hand or an old copy leaves it.
+fn without(text: &str, uses: &str, version: u64) -> String {
+    let mut file: serde_json::Value = serde_json::from_str(text).unwrap();
+    let keys = file["keys"].as_array_mut().unwrap();
+    let held = keys.len();
+    keys.retain(|key| !(key["use"] == uses && key["version"] == version));
+    assert_eq!(keys.len() + 1, held, "{uses} {version}");
+    file.to_string()
+}
+
+/// Each key that something needs, missing: a running gateway goes on with all that it had, and none starts without it.
+#[tokio::test]
+async fn no_keyring_that_lacks_a_key_still_needed_is_taken_or_started_with() {
+    let mut world = World::new().await;
+    let login = world.good(1).await;
+    let old = world.consent(&login, "yx-bike", BIKE, 50).await;
+    let one = rotate(keyring_text(), world.clock.now(), 0, 1);
+    world.gateway.take_keys(opened(&one.text)).unwrap();
+    let two = rotate(&one.text, world.clock.now(), 0, 1);
+    let policies = || jadegate::policies::PolicySet::parse(jadegate::policies::shipped()).unwrap();
+    for (uses, version) in
+        [("working", 1), ("consent", 1), ("signing", 1), ("working", 2), ("consent", 2), ("signing", 2)]
+    {
+        // Whether the file is otherwise the same, or brings newer keys too.
+        for text in [&one.text, &two.text] {
+            let less = without(text, uses, version);
+            match world.gateway.take_keys(opened(&less)) {
+                Err(TakeKeysError::Needed(error)) => {
+                    let said = error.to_string();
+                    assert!(
+                        said.contains(&format!("lacks the {uses} key {version}")) && said.contains("put the newest"),
+                        "{said}"
+                    );
+                }
+                // The newest of a use: the file is an older one.
+                Err(TakeKeysError::Older) => assert!(version == 2 && text == &one.text, "{uses} {version}"),
+                other => panic!("{uses} {version}: {other:?}"),
+            }
+            // Nothing of it was taken.
+            let keys = world.gateway.keys();
+            assert_eq!((keys.newest().0, keys.newest().1, world.jwks().0.len()), (2, 2, 2), "{uses} {version}");
+            assert!(world.asked("yx-bike", BIKE, &old.token).await, "{uses} {version}");
+            assert_eq!(world.gateway.consents(&login).await.unwrap().len(), 1);
+            let started = world.reopen_with(policies(), opened(&less)).await;
+            assert!(
+                matches!(&started, Err(StartError::Keys(KeyringError::Lacks(lacking, v))) if *lacking == uses && u64::from(*v) == version),
+                "{uses} {version}: {started:?}"
+            );
+        }
+    }
+    // The whole one is, and with it what the others lacked; older as a whole is seen by whom people are wrapped by.
+    world.gateway.take_keys(opened(&two.text)).unwrap();
+    while world.gateway.rewrap(0).await.unwrap() > 0 {}
+    let started = world.reopen_with(policies(), opened(&one.text)).await;
+    assert!(matches!(started, Err(StartError::Keys(KeyringError::Lacks("working", 3)))), "{started:?}");
+    world.reopen_with(policies(), opened(&two.text)).await.unwrap();
+    assert!(world.asked("yx-bike", BIKE, &old.token).await);
+}
+
+/// One damaged cell is no reason not to start.
+#[tokio::test]
+async fn one_persons_damaged_cell_keeps_no_gateway_from_starting() {
+    let mut world = World::new().await;
+    world.register(1..4).await;
+    let (place, mut cell) = world.cells(tables::PERSON).await.remove(0);
+    cell.value[4] = 9;
+    world.put(&place, cell).await;
+    world.reopen().await.unwrap();
+}
+
+/// More people than a pass reads at once: it goes through all pages, and nobody is called wrapped before all were seen.
+#[tokio::test]
+async fn a_pass_over_more_people_than_a_page_sees_everybody() {
+    const PEOPLE: u64 = 1_030;
+    let world = World::new().await;
+    world.register(1..1 + u32::try_from(PEOPLE).unwrap()).await;
+    let (place, behind) = world.cells(tables::PERSON).await.pop().unwrap();
+    world.gateway.take_keys(rotated_keyring()).unwrap();
+    assert_eq!(world.gateway.rewrap(0).await.unwrap(), PEOPLE);
+    assert_eq!(wrapped_by(&world).await, BTreeMap::from([(2, usize::try_from(PEOPLE).unwrap())]));
+    assert_eq!(world.gateway.wrapped_from(), 0, "a pass that moved somebody does not know of all");
+    // One on the last page is behind again, as a gateway leaves them that had not taken the keys.
+    world.put(&place, behind).await;
+    assert_eq!(world.gateway.rewrap(0).await.unwrap(), 1);
+    assert_eq!(world.gateway.wrapped_from(), 0);
+    assert_eq!(world.gateway.rewrap(0).await.unwrap(), 0);
+    assert_eq!(world.gateway.wrapped_from(), 2);
 }
 
 /// Tokens of before work after it; a token whose key was destroyed, years after its end, is no consent any more.
