@@ -328,7 +328,10 @@ impl<'a> Difference<'a> {
                 (Some(cell), Some(Some(now))) => {
                     rolled_back && (now.version < cell.version || place.table == tables::CHECKPOINT)
                 }
-                (Some(_), Some(None)) => cut_off(place.table.name()) && self.said_by_a_lost_leaf(place),
+                // What lies beyond the checkpoint of a store that was rolled back is told as that.
+                (Some(_), Some(None)) => {
+                    cut_off(place.table.name()) && (rolled_back || self.said_by_a_lost_leaf(place))
+                }
                 (None, _) => cut_off(place.table.name()),
             };
             assert!(told, "{place:?} differs and nothing names it: {:#?}", audit.findings);
