@@ -367,10 +367,17 @@ fn json(data: &[u8]) {
     ];
     for problem in read.iter().filter_map(|read| read.as_ref().err()) {
         assert!(problem.status().is_client_error());
-        let told = problem.to_json().to_string();
-        assert!(told.len() <= 2 * KIB + 8 * data.len(), "a problem of {} bytes", told.len());
+        let told = problem.to_json();
+        let bytes = told.to_string().len();
+        assert!(bytes <= 2 * KIB + 8 * data.len(), "a problem of {bytes} bytes");
+        // As it is read and not as it is escaped: the zeros of an escape are no digits of a number behind it.
+        let mut words = Vec::new();
+        texts(&told, &mut words, &mut Vec::new());
         for secret in values.iter().flat_map(|value| numbers(value)) {
-            assert!(!told.contains(secret) || names.iter().any(|name| name.contains(secret)), "a value is told");
+            let is_told = words.iter().any(|word| word.contains(secret));
+            // A name is told, and as Rust escapes it: the zero of a `\0` may stand before digits of its own.
+            let in_a_name = |name: &&str| name.contains(secret) || format!("{name:?}").contains(secret);
+            assert!(!is_told || names.iter().any(in_a_name), "a value is told");
         }
     }
     let Ok(whole) = whole else {

@@ -315,6 +315,52 @@ fn people_are_counted_by_grade_age_and_dimension() {
     assert!(impact.moves.iter().all(|moved| moved.people.is_none_or(|people| people % ROUNDED_TO == 0)));
 }
 
+/// Which way is up: of grades and of each dimension, when a model gives more and when it gives less.
+#[test]
+fn gains_are_told_from_losses() {
+    let set = set();
+    let on: jiff::civil::Date = "2026-11-25".parse().unwrap();
+    let identity = crate::person::Identity::parse(crate::person::IdType::Passport, "XUT1234567", on).unwrap();
+    let name = crate::person::Name::parse("某").unwrap();
+    let record = crate::record::Record {
+        id: crate::code::RecordId::parse("r-1").unwrap(),
+        provider: crate::code::PartyId::parse("yx-civil-affairs").unwrap(),
+        indicator: crate::code::IndicatorCode::parse("volunteer-hours").unwrap(),
+        identity: identity.clone(),
+        name: name.clone(),
+        occurred_on: "2026-06-01".parse().unwrap(),
+        valid_until: None,
+        quantity: Some(60),
+        consent_ref: None,
+        detail: None,
+    };
+    let held = Held { record, repair: None, withdrawn: false, withdrawn_because: None, frozen: false };
+    let born_on = "1990-01-01".parse().unwrap();
+    let person = Person { identity, name, born_on, resident: true, full_capacity: true };
+    let shown = |edits: &[(&str, &str)]| {
+        let trial = Trial::new(set.catalogue.clone(), set.model().clone(), model_with(edits), on);
+        let mut moves = trial.nobody();
+        (0..40).for_each(|n| trial.count(&mut moves, n, &person, std::slice::from_ref(&held)));
+        trial.shown(&moves, &draw)
+    };
+    let hours = "code = \"volunteer-hours\"\ndimension = \"contribution\"\npoints = 1\nper = 2";
+    let ways = |impact: &Impact| {
+        let dimension = impact.dimensions.iter().find(|dimension| dimension.code == "contribution").unwrap();
+        (impact.ways, dimension.ways)
+    };
+    let forty = |ways: Ways| (ways.up == Some(40), ways.same == Some(40), ways.down == Some(40));
+    for (edits, grades, dimension) in [
+        (&[(hours, hours.replace("points = 1", "points = 2"))][..], (false, true, false), (true, false, false)),
+        (&[(hours, hours.replace("per = 2", "per = 10"))], (false, true, false), (false, false, true)),
+        (&[("base = 500", "base = 700".to_owned())], (true, false, false), (false, true, false)),
+        (&[("base = 500", "base = 300".to_owned())], (false, false, true), (false, true, false)),
+    ] {
+        let edits: Vec<(&str, &str)> = edits.iter().map(|(from, to)| (*from, to.as_str())).collect();
+        let (of_grades, of_dimension) = ways(&shown(&edits));
+        assert_eq!((forty(of_grades), forty(of_dimension)), (grades, dimension), "{edits:?}");
+    }
+}
+
 /// The edges of the bands: who is 30 on the day is 30.
 #[test]
 fn ages_are_full_years_on_the_day() {
@@ -330,6 +376,12 @@ fn ages_are_full_years_on_the_day() {
         ("2008-11-25", 0),
         ("1996-11-26", 0),
         ("1996-11-25", 1),
+        ("1986-11-26", 1),
+        ("1986-11-25", 2),
+        ("1976-11-26", 2),
+        ("1976-11-25", 3),
+        ("1966-11-26", 3),
+        ("1966-11-25", 4),
         ("1956-11-26", 4),
         ("1956-11-25", 5),
         ("1900-01-01", 5),
