@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jadegate::access_log::checkpoint::VerifierKey;
-use jadegate::clock::SystemClock;
 use jadegate::config::deployment::DeploymentError;
 use jadegate::entropy::{self, SystemEntropy};
 use jadegate::ledger::audit::{Audit, Finding};
@@ -21,7 +20,7 @@ use crate::support::disk::Dice;
 use crate::support::nightly;
 use crate::support::process::Serving;
 use crate::support::segments::{self, Message};
-use crate::support::survival::{Loaded, Told, audits, holds, log_key};
+use crate::support::survival::{Loaded, Told, audits, holds, populated};
 
 const LOADS: usize = 3;
 /// How a value that is to be damaged is found in the file: sealed bytes occur nowhere else.
@@ -66,13 +65,7 @@ struct Whole {
 
 impl Whole {
     async fn new() -> Self {
-        let mut city = Deployment::provisioned(Arc::new(SystemClock::new()));
-        city.start().await;
-        city.populate(1).await;
-        let key = log_key(&city).await;
-        city.stop().await.unwrap();
-        let output = city.dir().join("output");
-        let city = Arc::new(city);
+        let (city, key, output) = populated().await;
         let mut load = Loaded::new(city.clone());
         // The second start leaves a snapshot of what the first wrote: from then on that is old.
         let mut wanted = 160;

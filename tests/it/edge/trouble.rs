@@ -7,24 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jadegate::access_log::checkpoint::VerifierKey;
-use jadegate::clock::SystemClock;
 
 use crate::support::deployment::{Deployment, LIBRARY, SCENARIO, ask, outcome, problem, token};
 use crate::support::process::{Serving, run};
-use crate::support::survival::{Loaded, audits, holds, log_key};
+use crate::support::survival::{Loaded, audits, holds, populated};
 
 const LOADS: usize = 3;
-
-/// A city that was populated and stopped again, with nobody's load in it yet.
-async fn populated() -> (Arc<Deployment>, VerifierKey, PathBuf) {
-    let mut city = Deployment::provisioned(Arc::new(SystemClock::new()));
-    city.start().await;
-    city.populate(1).await;
-    let key = log_key(&city).await;
-    city.stop().await.unwrap();
-    let output = city.dir().join("output");
-    (Arc::new(city), key, output)
-}
 
 /// What an operator reads: one sentence of the kind `jadegate: …`, and no trace.
 fn sentence(wrote: &str) -> String {

@@ -312,10 +312,8 @@ async fn a_restore_ends_consents_to_market_information_and_what_rests_on_them() 
     assert_eq!(world.score(&login).await, Some(650));
 }
 
-/// A trial counts people as their scores do, after a restore too, beside a gateway and without one.
-#[tokio::test]
-async fn a_model_that_is_tried_leaves_out_what_a_restore_ended() {
-    let (mut world, kept) = (World::of_first().await, Kept::default());
+/// Registers forty people, each with a record that rests on a consent on paper.
+async fn forty_in_arrears(world: &World) {
     world.register(1..41).await;
     let arrears = |n| {
         let mut line = record_line(TELECOM, "telecom-arrears", &format!("a-{n}"), n, None);
@@ -323,6 +321,13 @@ async fn a_model_that_is_tried_leaves_out_what_a_restore_ended() {
         line
     };
     assert_eq!(world.report(TELECOM, &(1..41).map(arrears).collect::<Vec<_>>()).await.accepted, 40);
+}
+
+/// A trial counts people as their scores do, after a restore too, beside a gateway and without one.
+#[tokio::test]
+async fn a_model_that_is_tried_leaves_out_what_a_restore_ended() {
+    let (mut world, kept) = (World::of_first().await, Kept::default());
+    forty_in_arrears(&world).await;
     let shown = async |world: &World| {
         let by_gateway = world.gateway.try_model(&operator(), "next.toml", &stricter()).await.unwrap();
         let (set, day) = (PolicySet::parse(shipped()).unwrap(), day_of(world.clock.now()));
@@ -342,13 +347,7 @@ async fn a_model_that_is_tried_leaves_out_what_a_restore_ended() {
 #[tokio::test]
 async fn a_model_that_is_tried_leaves_out_what_was_taken_back() {
     let world = World::new().await;
-    world.register(1..41).await;
-    let arrears = |n| {
-        let mut line = record_line(TELECOM, "telecom-arrears", &format!("a-{n}"), n, None);
-        line["consent_ref"] = "paper:17".into();
-        line
-    };
-    assert_eq!(world.report(TELECOM, &(1..41).map(arrears).collect::<Vec<_>>()).await.accepted, 40);
+    forty_in_arrears(&world).await;
     let fair = async || {
         let shown = world.gateway.try_model(&operator(), "next.toml", &stricter()).await.unwrap();
         shown.grades_before.iter().find(|part| part.code == "fair").unwrap().people

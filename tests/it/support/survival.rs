@@ -1,6 +1,7 @@
 //! Load over the real listeners that remembers what it was told, and whether all of that still holds after a crash.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use jadegate::access_log::checkpoint::{Checkpoint, VerifierKey};
@@ -318,6 +319,17 @@ pub async fn holds(city: &Deployment, told: &Told, key: &VerifierKey, until: i64
 pub async fn audits(city: &Deployment) {
     let audit = city.config.audit(&[], &mut |_| {}).await.unwrap();
     assert!(audit.findings.is_empty(), "{:?}", audit.findings);
+}
+
+/// A city that was populated and stopped again, with nobody's load in it yet.
+pub async fn populated() -> (Arc<Deployment>, VerifierKey, PathBuf) {
+    let mut city = Deployment::provisioned(Arc::new(SystemClock::new()));
+    city.start().await;
+    city.populate(1).await;
+    let key = log_key(&city).await;
+    city.stop().await.unwrap();
+    let output = city.dir().join("output");
+    (Arc::new(city), key, output)
 }
 
 /// The log's public key.
